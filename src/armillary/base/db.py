@@ -1,0 +1,149 @@
+"""The database: a pool of connections, `transaction()`, and wakes that go out after each commit."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+from psycopg.types.json import Jsonb, set_json_dumps
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from armillary.base.errors import TransientError
+from armillary.base.wakes import Wakes
+
+T = TypeVar("T")
+Params = Sequence[Any] | Mapping[str, Any]
+Row = dict[str, Any]
+
+# A claim with `limit $n` is five times slower under a generic plan, so every plan is made for its values.
+_OPTIONS = "-c plan_cache_mode=force_custom_plan -c timezone=UTC -c application_name=armillary"
+
+set_json_dumps(lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def jsonb(value: Any) -> Jsonb:
+    """A value for a jsonb column."""
+    return Jsonb(value)
+
+
+class Transaction:
+    """One open transaction; whoever opened it decides what is atomic."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self.connection = connection
+        self.woken: set[str] = set()
+
+    async def execute(self, sql: str, params: Params = ()) -> int:
+        """Run a statement; returns how many rows it touched."""
+        return (await self.connection.execute(sql, params)).rowcount
+
+    async def execute_many(self, sql: str, params: Iterable[Params]) -> None:
+        """Run a statement for each set of parameters, in one round trip."""
+        async with self.connection.cursor() as cursor:
+            await cursor.executemany(sql, params)
+
+    async def rows(self, sql: str, params: Params = ()) -> list[Row]:
+        """All rows, each a dictionary."""
+        async with self.connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(sql, params)
+            return await cursor.fetchall()
+
+    async def row(self, sql: str, params: Params = ()) -> Row | None:
+        """The first row, or nothing."""
+        async with self.connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(sql, params)
+            return await cursor.fetchone()
+
+    async def all(self, cls: type[T], sql: str, params: Params = ()) -> list[T]:
+        """All rows, each made into a `cls` by its column names."""
+        async with self.connection.cursor(row_factory=class_row(cls)) as cursor:
+            await cursor.execute(sql, params)
+            return await cursor.fetchall()
+
+    async def one(self, cls: type[T], sql: str, params: Params = ()) -> T | None:
+        """The first row as a `cls`, or nothing."""
+        async with self.connection.cursor(row_factory=class_row(cls)) as cursor:
+            await cursor.execute(sql, params)
+            return await cursor.fetchone()
+
+    async def value(self, sql: str, params: Params = ()) -> Any:
+        """The first column of the first row, or None."""
+        async with self.connection.cursor() as cursor:
+            await cursor.execute(sql, params)
+            row = await cursor.fetchone()
+            return None if row is None else row[0]
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """A part that may fail and be undone alone."""
+        async with self.connection.transaction():
+            yield
+
+    def wake(self, channel: str) -> None:
+        """Wake whoever waits on `channel`, here and on the other servers, once this has been committed."""
+        self.woken.add(channel)
+
+
+class Database:
+    """The connections of one process."""
+
+    def __init__(self, dsn: str, *, connections: int = 8) -> None:
+        self.dsn = dsn
+        self.wakes = Wakes(dsn)
+        self._pool = AsyncConnectionPool(
+            dsn,
+            min_size=1,
+            max_size=connections,
+            open=False,
+            timeout=30,
+            kwargs={"autocommit": True, "options": _OPTIONS},
+        )
+
+    async def open(self) -> None:
+        """Connect; `TransientError` if the database does not answer."""
+        try:
+            await self._pool.open(wait=True, timeout=15)
+        except PoolTimeout as error:
+            raise TransientError("The database does not answer.", "Check that it runs and that its DSN is right.") from error
+        await self.wakes.open()
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+        await self.wakes.close()
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """All or nothing; wakes go out after the commit."""
+        try:
+            async with self._pool.connection() as connection:
+                tx = Transaction(connection)
+                async with connection.transaction():
+                    yield tx
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            if isinstance(error, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure):
+                raise
+            await self._forget_broken_connections()
+            raise TransientError("The database did not answer.", "The same request will work once it is back.") from error
+        for channel in tx.woken:
+            self.wakes.wake(channel)
+
+    async def retry(self, work: Callable[[Transaction], Awaitable[T]], tries: int = 10) -> T:
+        """Run `work` in a transaction of its own; again if it lost a deadlock."""
+        for _ in range(tries - 1):
+            try:
+                async with self.transaction() as tx:
+                    return await work(tx)
+            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+                continue
+        async with self.transaction() as tx:
+            return await work(tx)
+
+    async def _forget_broken_connections(self) -> None:
+        # After a restart of PostgreSQL every pooled connection is dead: find them all now, not one per request.
+        try:
+            await self._pool.check()
+        except (psycopg.OperationalError, PoolTimeout):
+            return
