@@ -1,0 +1,62 @@
+"""Who is asking: the bearer token or the session's cookie of each request; sign-in by a one-time link."""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import RedirectResponse, Response
+
+from armillary.accounts import authenticate
+from armillary.accounts.actor import Actor
+from armillary.accounts.permit import administer
+from armillary.base.errors import NotAllowed, NotAuthenticated
+from armillary.base.http import Web
+
+COOKIE = "armillary_session"
+REMEMBER_SECONDS = 5.0  # a revoked token may work for this long
+
+router = APIRouter(tags=["accounts"])
+
+
+async def signed_in(request: Request, web: Web) -> Actor:
+    """The actor of this request; refused without a good token."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        secret = request.cookies.get(COOKIE, "")
+        if secret and request.method not in ("GET", "HEAD"):
+            # A cookie travels with forged requests too; changing anything takes the header.
+            raise NotAllowed("A session's cookie only reads.", "Send the token in the Authorization header.")
+    if not secret:
+        raise NotAuthenticated("This needs a token.", "Send `Authorization: Bearer <token>`; the owner's is in <home>/owner-token.")
+    known: dict[str, tuple[float, Actor]] = request.app.state.known_tokens
+    until, actor = known.get(secret, (0.0, None))
+    if actor is None or until < time.monotonic():
+        async with web.database.transaction() as tx:
+            actor = await authenticate.authenticate(tx, secret)
+        if len(known) > 10_000:
+            known.clear()
+        known[secret] = (time.monotonic() + REMEMBER_SECONDS, actor)
+    return actor
+
+
+SignedIn = Annotated[Actor, Depends(signed_in)]
+
+
+@router.get("/sign-in", include_in_schema=False)
+async def sign_in(web: Web, code: str, to: str = "/") -> Response:
+    """Exchange a one-time code for a session and go on."""
+    async with web.database.transaction() as tx:
+        session = await authenticate.sign_in(tx, code)
+    # Only paths of this server: an open redirect would lend our name to others.
+    answer = RedirectResponse(to if to.startswith("/") and not to.startswith(("//", "/\\")) else "/", 303)
+    answer.set_cookie(COOKIE, session, max_age=7 * 86400, httponly=True, samesite="strict", path="/")
+    return answer
+
+
+@router.post("/api/sign-in")
+async def make_sign_in(web: Web, actor: SignedIn) -> dict[str, str]:
+    """A link that signs in once."""
+    administer(actor)
+    async with web.database.transaction() as tx:
+        code = await authenticate.make_sign_in(tx, actor.account)
+    return {"url": f"{web.url()}/sign-in?code={code}"}
