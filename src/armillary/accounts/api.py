@@ -27,7 +27,10 @@ async def signed_in(request: Request, web: Web) -> Actor:
             # A cookie travels with forged requests too; changing anything takes the header.
             raise NotAllowed("A session's cookie only reads.", "Send the token in the Authorization header.")
     if not secret:
-        raise NotAuthenticated("This needs a token.", "Send `Authorization: Bearer <token>`; the owner's is in <home>/owner-token.")
+        raise NotAuthenticated(
+            "This needs a token.",
+            "Send `Authorization: Bearer <token>`; the owner's is in <home>/owner-token.",
+        )
     known: dict[str, tuple[float, Actor]] = request.app.state.known_tokens
     until, actor = known.get(secret, (0.0, None))
     if actor is None or until < time.monotonic():

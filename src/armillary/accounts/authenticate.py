@@ -16,7 +16,8 @@ async def authenticate(tx: Transaction, secret: str) -> Actor:
     found = await store.find(tx, token.digest(secret))
     if found is None or found.purpose == "sign-in":
         raise NotAuthenticated(
-            "This token is unknown, expired or revoked.", "Take the one in <home>/owner-token, or sign in again."
+            "This token is unknown, expired or revoked.",
+            "Take the one in <home>/owner-token, or sign in again.",
         )
     match found.purpose:
         case "worker":

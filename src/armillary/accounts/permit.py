@@ -14,7 +14,9 @@ VISIBLE = '(%(all_groups)s or "group" = any(%(groups)s))'
 def permit(actor: Actor, verb: Verb, group: str) -> None:
     """Refuse with `NotAllowed` unless the actor may `verb` things of `group`."""
     if not may(actor, verb, group):
-        raise NotAllowed(f"{actor.account} may not {verb} what belongs to group {group}.", "Ask an owner of that group.")
+        raise NotAllowed(
+            f"{actor.account} may not {verb} what belongs to group {group}.", "Ask an owner of that group."
+        )
 
 
 def may(actor: Actor, verb: Verb, group: str) -> bool:

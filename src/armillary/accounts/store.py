@@ -10,10 +10,12 @@ from armillary.base.db import Transaction
 async def insert_owner(tx: Transaction, account: str, group: str) -> None:
     """Make the first group and its owner, if they are not there."""
     await tx.execute(
-        "insert into user_group (id, title) values (%s, 'Owners of this instance') on conflict do nothing", [group]
+        "insert into user_group (id, title) values (%s, 'Owners of this instance') on conflict do nothing",
+        [group],
     )
     await tx.execute(
-        'insert into account (id, "group", is_owner) values (%s, %s, true) on conflict do nothing', [account, group]
+        'insert into account (id, "group", is_owner) values (%s, %s, true) on conflict do nothing',
+        [account, group],
     )
 
 
@@ -59,5 +61,6 @@ async def revoke(tx: Transaction, token_hash: bytes) -> bool:
 async def revoke_worker(tx: Transaction, worker_id: UUID) -> None:
     """Revoke every token of a worker."""
     await tx.execute(
-        "update token set revoked_at = armillary_now() where worker_id = %s and revoked_at is null", [worker_id]
+        "update token set revoked_at = armillary_now() where worker_id = %s and revoked_at is null",
+        [worker_id],
     )

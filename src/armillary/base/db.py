@@ -106,7 +106,9 @@ class Database:
         try:
             await self._pool.open(wait=True, timeout=15)
         except PoolTimeout as error:
-            raise TransientError("The database does not answer.", "Check that it runs and that its DSN is right.") from error
+            raise TransientError(
+                "The database does not answer.", "Check that it runs and that its DSN is right."
+            ) from error
         await self.wakes.open()
 
     async def close(self) -> None:
@@ -126,7 +128,9 @@ class Database:
             if isinstance(error, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure):
                 raise
             await self._forget_broken_connections()
-            raise TransientError("The database did not answer.", "The same request will work once it is back.") from error
+            raise TransientError(
+                "The database did not answer.", "The same request will work once it is back."
+            ) from error
         for channel in tx.woken:
             self.wakes.wake(channel)
 

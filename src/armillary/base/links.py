@@ -1,13 +1,9 @@
 """Signed links: a path that works without a token until it expires."""
 
-import contextlib
 import hmac
-import os
-import secrets
 import time
 from datetime import timedelta
 from hashlib import sha256
-from pathlib import Path
 from urllib.parse import quote
 
 from armillary.base.errors import NotAllowed
@@ -28,7 +24,9 @@ class Links:
         """Whether the link is good; without a signature it is simply no link. A bad or old one is refused."""
         if signature is None:
             return False
-        if not (expires or "").isdecimal() or not hmac.compare_digest(signature, self._signature(path, int(expires or 0))):
+        if not (expires or "").isdecimal() or not hmac.compare_digest(
+            signature, self._signature(path, int(expires or 0))
+        ):
             raise NotAllowed("This link was changed.", "Take a new one from where you found it.")
         if int(expires or 0) < time.time():
             raise NotAllowed("This link has expired.", "Take a new one from where you found it.")
@@ -41,17 +39,3 @@ class Links:
 def file_path(key: str) -> str:
     """The server's path of a stored object. The key is percent-encoded once more, as it holds percent signs."""
     return f"/api/files/{quote(key)}"
-
-
-def read_key(home: Path) -> bytes:
-    """This home's signing key, made at first use."""
-    path = home / "secrets" / "links.key"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = path.with_suffix(f".{secrets.token_hex(4)}")
-        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(32))
-        with contextlib.suppress(FileExistsError):  # another server of this home was faster: its key counts
-            os.link(part, path)
-        part.unlink()
-    return path.read_bytes()

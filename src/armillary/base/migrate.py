@@ -52,7 +52,9 @@ async def _lock(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None
     try:
         await connection.execute("select pg_advisory_lock(%s)", [LOCK])
     except psycopg.errors.LockNotAvailable as error:
-        raise TransientError("Another server has been migrating the database for 30 s.", "Try again when it is done.") from error
+        raise TransientError(
+            "Another server has been migrating the database for 30 s.", "Try again when it is done."
+        ) from error
 
 
 async def _applied(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> dict[str, str]:

@@ -15,7 +15,9 @@ from armillary.base import units
 from armillary.base.errors import UsageError
 from armillary.base.yamlfile import load
 
-Duration = Annotated[timedelta, BeforeValidator(lambda value: units.duration(value) if isinstance(value, str) else value)]
+Duration = Annotated[
+    timedelta, BeforeValidator(lambda value: units.duration(value) if isinstance(value, str) else value)
+]
 Size = Annotated[int, BeforeValidator(lambda value: units.size(value) if isinstance(value, str) else value)]
 
 
@@ -41,9 +43,13 @@ class DatabaseSettings(_Part):
 class StoreSettings(_Part):
     """Where the bytes are."""
 
-    url: str | None = Field(None, description="s3://bucket/prefix, gs://…, az://… or a folder; `<home>/store` if unset.")
+    url: str | None = Field(
+        None, description="s3://bucket/prefix, gs://…, az://… or a folder; `<home>/store` if unset."
+    )
     options: dict[str, str] = Field({}, description="Options of the object store (endpoint, region …), never secrets.")
-    upload_expires: Duration = Field(timedelta(hours=24), description="An upload that was not committed by then is abandoned.")
+    upload_expires: Duration = Field(
+        timedelta(hours=24), description="An upload that was not committed by then is abandoned."
+    )
     link_expires: Duration = Field(timedelta(hours=24), description="How long a signed link works.")
 
 
@@ -75,7 +81,9 @@ class Settings(_Part):
 
 
 def read(
-    home: Path | None = None, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+    home: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[Settings, dict[str, str]]:
     """The settings and, per dotted name, where its value came from."""
     environment = os.environ if environment is None else environment
@@ -89,7 +97,9 @@ def read(
     ):
         for name, value in values.items():
             _put(tree, name, value)
-            sources[name] = f"environment ARMILLARY_{name.upper().replace('.', '__')}" if source == "environment" else source
+            sources[name] = (
+                f"environment ARMILLARY_{name.upper().replace('.', '__')}" if source == "environment" else source
+            )
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
@@ -145,5 +155,7 @@ def _as_usage_error(error: ValidationError, sources: Mapping[str, str]) -> Usage
     name = ".".join(str(step) for step in first["loc"])
     origin = sources.get(name, "the settings")
     return UsageError(
-        f"Setting {name} from {origin}: {first['msg']}.", "`armillary config show` lists every setting.", field=name
+        f"Setting {name} from {origin}: {first['msg']}.",
+        "`armillary config show` lists every setting.",
+        field=name,
     )

@@ -23,6 +23,7 @@ from armillary.base.errors import Conflict, NotFound, UsageError
 from armillary.base.ids import key_segment
 
 INSTANCE_KEY = ".armillary-instance"
+NONCE_NAME = ".nonce"  # who can read it, sees the same disk as the server does
 CHUNK_BYTES = 1 << 20
 
 
@@ -43,8 +44,7 @@ class Store:
         if self.root:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._objects: Any = LocalStore(self.root) if self.root else from_url(url, **(options or {}))
-        self.nonce_name = f".nonce-{secrets.token_hex(8)}"
-        self._nonce = secrets.token_hex(32)
+        self._nonce = ""
 
     async def claim(self, instance: str) -> None:
         """Make this the store of `instance`, or refuse because it is another's."""
@@ -53,13 +53,11 @@ class Store:
             await obstore.put_async(self._objects, INSTANCE_KEY, instance.encode(), mode="create")
         elif owner != instance:
             raise Conflict(
-                f"The store {self.url} belongs to another instance ({owner}).", "Give this one a store of its own (store.url)."
+                f"The store {self.url} belongs to another instance ({owner}).",
+                "Give this one a store of its own (store.url).",
             )
         if self.root:
-            for old in self.root.glob(".nonce-*"):
-                old.unlink(missing_ok=True)
-            with os.fdopen(os.open(self.root / self.nonce_name, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-                file.write(self._nonce)
+            self._nonce = read_or_make_secret(self.root / NONCE_NAME).hex()
 
     def is_same_host(self, proof: str | None) -> bool:
         """Whether whoever sends `proof` has read the nonce in the store's root."""
@@ -169,6 +167,19 @@ class Store:
             part.unlink(missing_ok=True)
         await asyncio.to_thread(sync_folder, path.parent)
         return Written(size, digest.hexdigest())
+
+
+def read_or_make_secret(path: Path) -> bytes:
+    """32 random bytes in a file that only we can read, the same for every process that asks."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        part = path.with_name(f".part-{secrets.token_hex(8)}")
+        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(32))
+        with contextlib.suppress(FileExistsError):  # another process was faster: its secret counts
+            os.link(part, path)
+        part.unlink()
+    return path.read_bytes()
 
 
 def object_key(prefix: str, path: str) -> str:

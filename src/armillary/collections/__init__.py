@@ -1,0 +1,1 @@
+"""Collections: what a kind of granule promises. Start reading at `collection.py`."""

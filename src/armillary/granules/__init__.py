@@ -1,0 +1,1 @@
+"""Granules: what was measured or made, with its files, revisions and footprint. Start reading at `granule.py`."""

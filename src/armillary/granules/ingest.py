@@ -1,0 +1,231 @@
+"""Commit an upload: check it, record it, announce it; the same content again is the same granule."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from armillary.accounts.actor import Actor
+from armillary.base import clock
+from armillary.base.crash import crash_point
+from armillary.base.db import Database, Row, Transaction, jsonb
+from armillary.base.errors import ArmillaryError, Conflict, NotFound, UsageError
+from armillary.base.storage import Store, object_key
+from armillary.base.wakes import WORK
+from armillary.collections import define
+from armillary.collections.collection import Collection
+from armillary.granules import footprint, store
+from armillary.granules.granule import Asset, Commit, Committed, check_commit
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A commit whose bytes were found in the store and whose footprint was computed, before any transaction."""
+
+    commit: Commit
+    geometry: Mapping[str, Any] | None
+    bbox: list[float] | None
+    cells: list[int]
+    starts_at: datetime | None
+    ends_at: datetime | None
+    assets: dict[str, Any]
+
+
+async def prepare(database: Database, objects: Store, commits: Sequence[Commit]) -> list[Prepared | ArmillaryError]:
+    """Check each commit against its upload and the store; nothing is changed."""
+    async with database.transaction() as tx:
+        uploads = await store.uploads(tx, [commit.upload for commit in commits])
+    wanted = {
+        object_key(uploads[commit.upload]["prefix"], file.path): file.size
+        for commit in commits
+        if commit.upload in uploads
+        for asset in commit.assets.values()
+        for file in asset.stored
+    }
+    sizes = await objects.sizes(wanted)
+    crash_point("ingest.verified")
+    return [_prepare(commit, uploads.get(commit.upload), sizes) for commit in commits]
+
+
+def _prepare(commit: Commit, upload: Row | None, sizes: Mapping[str, int | None]) -> Prepared | ArmillaryError:
+    try:
+        if upload is None:
+            raise NotFound(f"There is no upload {commit.upload}.", "Ask for a new one.")
+        check_commit(commit)
+        for asset in commit.assets.values():
+            for file in asset.stored:
+                found = sizes[object_key(upload["prefix"], file.path)]
+                if found != file.size:
+                    state = "is missing" if found is None else f"has {found} bytes instead of {file.size}"
+                    raise UsageError(f"File {file.path!r} {state} in the store.", "Upload it again.", field="assets")
+        starts_at, ends_at = times(commit.draft.properties)
+        geometry = footprint.check(commit.draft.geometry, commit.draft.frame) if commit.draft.geometry else None
+        return Prepared(
+            commit,
+            geometry,
+            footprint.bbox(geometry) if geometry else None,
+            footprint.cells(geometry, commit.draft.frame) if geometry else [],
+            starts_at,
+            ends_at,
+            {name: _stored(asset, upload["prefix"]) for name, asset in commit.assets.items()},
+        )
+    except ArmillaryError as error:
+        return error
+
+
+async def commit(
+    tx: Transaction, actor: Actor, prepared: Prepared, *, job: UUID | None = None, lease: int | None = None
+) -> Committed:
+    """Turn the upload into the granule's revision, in the caller's transaction.
+
+    A worker's upload is committed only by the finish of the lease that it was opened for.
+    """
+    upload = await _lock(tx, prepared.commit.upload)
+    if upload["own_revision"] is not None:  # this very commit came before and its answer was lost
+        return Committed(upload["collection"], upload["granule"], upload["own_revision"], "created")
+    _check_open(upload, actor, prepared.commit.upload, job, lease)
+    if upload["digest"] == prepared.commit.digest:
+        await store.close_upload(tx, prepared.commit.upload, "abandoned")
+        return Committed(upload["collection"], upload["granule"], upload["revision"], "same")
+    collection = await define.get(tx, actor, upload["collection"])
+    if upload["revision"] and collection.on_change == "refuse":
+        raise Conflict(
+            f"Granule {upload['granule']!r} of {collection.id} is catalogued with other content.",
+            "Give it another id, or let the collection take revisions (on_change: revise).",
+        )
+    await _insert(tx, actor, prepared, upload, collection)
+    return Committed(
+        upload["collection"],
+        upload["granule"],
+        upload["revision"] + 1,
+        "revised" if upload["revision"] else "created",
+    )
+
+
+async def commit_all(
+    database: Database, actor: Actor, prepared: Sequence[Prepared | ArmillaryError]
+) -> list[Committed | ArmillaryError]:
+    """Commit many, each by itself within one transaction: a refusal of one leaves the others."""
+
+    async def work(tx: Transaction) -> list[Committed | ArmillaryError]:
+        results: list[Committed | ArmillaryError] = []
+        for one in prepared:
+            if isinstance(one, ArmillaryError):
+                results.append(one)
+                continue
+            try:
+                async with tx.savepoint():
+                    results.append(await commit(tx, actor, one))
+            except ArmillaryError as error:
+                results.append(error)
+        crash_point("ingest.before-commit")
+        return results
+
+    # Rows are locked in upload order of the batch: two batches that meet in two granules deadlock, and one tries again.
+    results = await database.retry(work)
+    crash_point("ingest.after-commit")
+    return results
+
+
+def times(properties: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:
+    """From when to when: STAC's `datetime`, or `start_datetime` and `end_datetime`."""
+    try:
+        start, end = (properties.get(name) or properties.get("datetime") for name in ("start_datetime", "end_datetime"))
+        starts_at, ends_at = (clock.parse(text).astimezone(UTC) if text else None for text in (start, end))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"A time of the granule is not understood: {error}.",
+            "Write RFC 3339 with a zone.",
+            field="properties.datetime",
+        ) from error
+    if (starts_at is None) != (ends_at is None):
+        raise UsageError(
+            "The granule has a start or an end, not both.", "Give both, or `datetime`.", field="properties"
+        )
+    if starts_at and ends_at and starts_at > ends_at:
+        raise UsageError(
+            "The granule ends before it starts.",
+            "Exchange start_datetime and end_datetime.",
+            field="properties",
+        )
+    return starts_at, ends_at
+
+
+async def _lock(tx: Transaction, upload_id: UUID) -> Row:
+    found = (await store.uploads(tx, [upload_id])).get(upload_id)
+    if found is None:
+        raise NotFound(f"There is no upload {upload_id}.", "Ask for a new one.")
+    try:
+        async with tx.savepoint():
+            await store.reserve(tx, found["collection"], found["granule"])
+    except psycopg.errors.UniqueViolation as error:
+        raise Conflict(
+            f"A granule whose id differs from {found['granule']!r} only by case is catalogued.",
+            "Choose another id.",
+        ) from error
+    locked = await store.lock(tx, upload_id)
+    assert locked, "the granule's row was just made"
+    return locked
+
+
+def _check_open(upload: Row, actor: Actor, upload_id: UUID, job: UUID | None, lease: int | None) -> None:
+    if upload["state"] != "open" or upload["is_expired"]:
+        raise Conflict(
+            f"Upload {upload_id} is {upload['state']}, or its time is over.",
+            "Upload again under a new ticket.",
+        )
+    if (upload["job_id"], upload["lease"]) != (job, lease):
+        raise Conflict(
+            f"Upload {upload_id} was not opened for this attempt.", "Commit it with the attempt that made it."
+        )
+    if job is None and upload["created_by"] != actor.account:
+        raise NotFound(f"There is no upload {upload_id} of yours.", "Ask for a new one.")
+
+
+async def _insert(tx: Transaction, actor: Actor, prepared: Prepared, upload: Row, collection: Collection) -> None:
+    revision, version = upload["revision"] + 1, upload["version"] + 1
+    commit = prepared.commit
+    await store.insert_revision(
+        tx,
+        {
+            "upload": commit.upload,
+            "collection": collection.id,
+            "granule": upload["granule"],
+            "revision": revision,
+            "version": version,
+            "digest": commit.digest,
+            "frame": commit.draft.frame,
+            "geometry": store.json_column(prepared.geometry),
+            "bbox": prepared.bbox,
+            "cells": prepared.cells,
+            "starts_at": prepared.starts_at,
+            "ends_at": prepared.ends_at,
+            "properties": jsonb(dict(commit.draft.properties)),
+            "assets": jsonb(prepared.assets),
+            "size_bytes": sum(asset.size for asset in commit.assets.values()),
+            "group": upload["group"],
+            "created_by": actor.account,
+            "subject": f"granule:{collection.id}/{upload['granule']}",
+            "detail": jsonb({"collection": collection.id, "granule": upload["granule"], "revision": revision}),
+        },
+    )
+    tx.wake(WORK)
+
+
+def _stored(asset: Asset, prefix: str) -> dict[str, Any]:
+    stored: dict[str, Any] = {
+        "kind": asset.kind,
+        "type": asset.media_type,
+        "roles": list(asset.roles),
+        "size": asset.size,
+        "sha256": asset.sha256,
+        "files": [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in asset.files],
+    }
+    entry = asset.manifest or asset.files[0]
+    stored["key"] = object_key(prefix, entry.path)
+    if asset.manifest:
+        stored["manifest"] = {"path": entry.path, "size": entry.size, "sha256": entry.sha256}
+    return stored | {name: text for name, text in (("title", asset.title), ("description", asset.description)) if text}

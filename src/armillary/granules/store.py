@@ -1,0 +1,197 @@
+"""The SQL of granules, their revisions and their uploads."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from armillary.accounts.permit import VISIBLE
+from armillary.base.db import Row, Transaction, jsonb
+from armillary.granules.granule import Granule
+
+_GRANULE = """item.collection, item.granule, item.revision, is_current, digest, frame, geometry, bbox, starts_at, ends_at,
+    properties, assets, size_bytes, item."group", item.created_by, item.created_at, upload.prefix"""
+_FROM = "from item join upload on upload.id = item.upload_id"
+
+
+# Uploads -------------------------------------------------------------------------------------------------------
+
+
+async def insert_uploads(tx: Transaction, rows: list[dict[str, Any]], expires: timedelta) -> datetime:
+    """Record uploads before their first byte; returns when they expire."""
+    expires_at: datetime = await tx.value("select armillary_now() + %s", [expires])
+    await tx.execute_many(
+        """insert into upload (id, collection, granule, prefix, created_by, "group", job_id, lease, expires_at)
+           values (%(id)s, %(collection)s, %(granule)s, %(prefix)s, %(created_by)s, %(group)s, %(job)s, %(lease)s,
+                   %(expires_at)s)""",
+        [row | {"expires_at": expires_at} for row in rows],
+    )
+    return expires_at
+
+
+async def uploads(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, Row]:
+    """Uploads by their ids."""
+    rows = await tx.rows(
+        """select id, collection, granule, prefix, state, created_by, "group", job_id, lease,
+                  expires_at <= armillary_now() as is_expired
+           from upload where id = any(%s)""",
+        [list(ids)],
+    )
+    return {row["id"]: row for row in rows}
+
+
+async def abandon(tx: Transaction, ids: Sequence[UUID], created_by: str) -> None:
+    """Give up open uploads of this account."""
+    await tx.execute(
+        """update upload set state = 'abandoned', ended_at = armillary_now()
+           where id = any(%s) and state = 'open' and created_by = %s""",
+        [list(ids), created_by],
+    )
+
+
+async def abandon_expired(tx: Transaction) -> int:
+    """Give up every open upload whose time is over; its commit fails from now on."""
+    return await tx.execute(
+        """update upload set state = 'abandoned', ended_at = armillary_now()
+           where state = 'open' and expires_at <= armillary_now()"""
+    )
+
+
+async def abandoned(tx: Transaction, grace: timedelta, limit: int) -> list[Row]:
+    """Abandoned uploads whose bytes may go: no writer that began before is still at it."""
+    return await tx.rows(
+        """select id, prefix from upload where state = 'abandoned' and ended_at + %s <= armillary_now()
+           order by ended_at limit %s""",
+        [grace, limit],
+    )
+
+
+async def mark_deleted(tx: Transaction, ids: Sequence[UUID]) -> None:
+    """The bytes of these uploads are gone."""
+    await tx.execute("update upload set state = 'deleted' where id = any(%s) and state = 'abandoned'", [list(ids)])
+
+
+async def upload_group(tx: Transaction, upload: UUID) -> str | None:
+    """To which group the bytes of a committed upload belong."""
+    group: str | None = await tx.value("""select item."group" from item where upload_id = %s""", [upload])
+    return group
+
+
+# Commits -------------------------------------------------------------------------------------------------------
+
+
+async def reserve(tx: Transaction, collection: str, granule: str) -> None:
+    """Make the granule's row if it is not there; whoever else makes it is waited for."""
+    await tx.execute(
+        "insert into granule (collection, id, revision, version) values (%s, %s, 0, 0) on conflict (collection, id) do nothing",
+        [collection, granule],
+    )
+
+
+async def lock(tx: Transaction, upload: UUID) -> Row | None:
+    """The upload and its granule, locked, with the current revision's digest."""
+    return await tx.row(
+        """select upload.state, upload.collection, upload.granule, upload.prefix, upload.created_by, upload."group",
+                  upload.job_id, upload.lease, upload.expires_at <= armillary_now() as is_expired,
+                  granule.revision, granule.version, item.digest,
+                  (select revision from item as own where own.upload_id = upload.id) as own_revision
+           from upload
+           join granule on granule.collection = upload.collection and granule.id = upload.granule
+           left join item on item.collection = granule.collection and item.granule = granule.id
+               and item.revision = granule.revision
+           where upload.id = %s for update of upload, granule""",
+        [upload],
+    )
+
+
+async def close_upload(tx: Transaction, upload: UUID, state: str) -> None:
+    """Commit or abandon an upload that this transaction has locked."""
+    await tx.execute("update upload set state = %s, ended_at = armillary_now() where id = %s", [state, upload])
+
+
+async def insert_revision(tx: Transaction, values: dict[str, Any]) -> None:
+    """Turn the locked upload into the granule's current revision and announce it, in one statement."""
+    await tx.execute(
+        """with committed as (
+               update upload set state = 'committed', ended_at = armillary_now() where id = %(upload)s),
+           moved as (
+               update granule set revision = %(revision)s, version = %(version)s
+               where collection = %(collection)s and id = %(granule)s),
+           superseded as (
+               update item set is_current = false, superseded_at = armillary_now()
+               where collection = %(collection)s and granule = %(granule)s and is_current),
+           added as (
+               insert into item (collection, granule, revision, upload_id, digest, frame, geometry, bbox, cells,
+                                 starts_at, ends_at, properties, assets, size_bytes, "group", created_by)
+               values (%(collection)s, %(granule)s, %(revision)s, %(upload)s, %(digest)s, %(frame)s, %(geometry)s,
+                       %(bbox)s, %(cells)s, %(starts_at)s, %(ends_at)s, %(properties)s, %(assets)s, %(size_bytes)s,
+                       %(group)s, %(created_by)s))
+           select armillary_emit(%(subject)s, %(version)s, 'granule.committed', %(created_by)s, %(group)s, %(detail)s)""",
+        values,
+    )
+
+
+# Reading -------------------------------------------------------------------------------------------------------
+
+
+async def find(
+    tx: Transaction, collection: str, granule: str, revision: int | None, scope: dict[str, Any]
+) -> Granule | None:
+    """One revision (the current one unless named) that the actor may see."""
+    which = "is_current" if revision is None else "item.revision = %(revision)s"
+    return await tx.one(
+        Granule,
+        f"""select {_GRANULE} {_FROM} where item.collection = %(collection)s and item.granule = %(granule)s and {which}
+            and {VISIBLE.replace('"group"', 'item."group"')}""",
+        scope | {"collection": collection, "granule": granule, "revision": revision},
+    )
+
+
+async def current(tx: Transaction, keys: Sequence[tuple[str, str]]) -> list[Granule]:
+    """The current revisions of many granules, in no order."""
+    return await tx.all(
+        Granule,
+        f"""select {_GRANULE} {_FROM} join unnest(%s::text[], %s::text[]) as wanted (collection, granule)
+            on wanted.collection = item.collection and wanted.granule = item.granule where is_current""",
+        [[key[0] for key in keys], [key[1] for key in keys]],
+    )
+
+
+async def at_revisions(tx: Transaction, keys: Sequence[tuple[str, str, int]]) -> list[Granule]:
+    """Exactly these revisions, in no order."""
+    return await tx.all(
+        Granule,
+        f"""select {_GRANULE} {_FROM} join unnest(%s::text[], %s::text[], %s::integer[]) as wanted (collection, granule, revision)
+            on wanted.collection = item.collection and wanted.granule = item.granule and wanted.revision = item.revision""",
+        [[key[0] for key in keys], [key[1] for key in keys], [key[2] for key in keys]],
+    )
+
+
+async def revisions(tx: Transaction, collection: str, granule: str, scope: dict[str, Any]) -> list[Granule]:
+    """All revisions, newest first."""
+    return await tx.all(
+        Granule,
+        f"""select {_GRANULE} {_FROM} where item.collection = %(collection)s and item.granule = %(granule)s
+            and {VISIBLE.replace('"group"', 'item."group"')} order by revision desc""",
+        scope | {"collection": collection, "granule": granule},
+    )
+
+
+async def known(tx: Transaction, collection: str, ids: Sequence[str], scope: dict[str, Any]) -> list[Row]:
+    """Which of these granules are catalogued, with their digests."""
+    return await tx.rows(
+        f"""select granule, revision, digest, size_bytes from item
+            where collection = %(collection)s and granule = any(%(ids)s) and is_current and {VISIBLE}""",
+        scope | {"collection": collection, "ids": list(ids)},
+    )
+
+
+async def count(tx: Transaction) -> int:
+    """Granules catalogued."""
+    total: int = await tx.value("select count(*) from granule where revision > 0")
+    return total
+
+
+def json_column(value: Any) -> Any:
+    """A document for a column that may be null."""
+    return None if value is None else jsonb(value)
