@@ -26,7 +26,9 @@ create table account (
 create table token (
     hash        bytea primary key,                 -- SHA-256 of the token; the token itself is never stored
     account     text not null references account,
-    purpose     text not null check (purpose in ('api', 'session', 'sign-in')),
+    purpose     text not null check (purpose in ('api', 'session', 'sign-in', 'worker-start', 'worker')),
+    pool        text,                              -- a worker's token is good for this pool alone
+    worker_id   uuid,
     created_at  timestamptz not null default armillary_now(),
     expires_at  timestamptz,
     revoked_at  timestamptz
@@ -228,6 +230,7 @@ create table job (
     priority    integer not null default 0,
     resources   jsonb not null,
     failures    integer not null default 0,        -- what counts against the budget; loss and preemption do not
+    attempts    integer not null default 0,        -- the number of the last lease
     progress    jsonb not null default '{}',
     result      jsonb,
     cause       jsonb not null default '{}',       -- who or what asked: {rule, firing} or {delivery} or {account}
@@ -236,11 +239,12 @@ create table job (
     created_at  timestamptz not null default armillary_now(),
     started_at  timestamptz,
     ended_at    timestamptz
-);
-create unique index job_live_twin on job (identity) where state in ('held', 'queued', 'running') and twins <> 'again';
-create index job_done_twin on job (identity, ended_at desc) where state = 'succeeded';
-create index job_newest on job (created_at desc, id desc);
-create index job_state on job (state, created_at desc) where state in ('held', 'queued', 'running', 'failed');
+) with (fillfactor = 70);
+-- No index names a column that changes on the way to success: those updates stay within their page. Ids sort by time, so
+-- the newest jobs are those of the highest id; what is live is found through job_queue.
+create index job_twin on job (identity, id desc);
+create index job_algorithm on job (algorithm, id desc);
+create index job_failed on job (id desc) where error_class is not null;
 
 create function job_transition_allowed() returns trigger language plpgsql as $$
 begin
@@ -271,12 +275,15 @@ create table job_output (
     primary key (job_id, collection, granule, revision)
 );
 
--- Only what is queued or leased: small however long the history is.
+-- Only what lives (held, queued or leased): small however long the history is.
 create table job_queue (
     job_id      uuid primary key references job on delete cascade,
-    pool        text not null,
+    pool        text not null,                     -- references pool, below
+    identity    text not null,
+    "group"     text not null,
+    is_shared   boolean not null,                  -- an equal submission takes this job instead of making another
     priority    integer not null,
-    ready_at    timestamptz not null,
+    ready_at    timestamptz not null,              -- 'infinity': held
     cpu         real not null,
     memory_bytes bigint not null,
     disk_bytes  bigint not null,
@@ -284,7 +291,8 @@ create table job_queue (
     worker_id   uuid,                              -- null: waiting
     leased_at   timestamptz,
     stop        text check (stop in ('cancel', 'preempt'))   -- what its worker is asked to do
-);
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+create unique index job_queue_twin on job_queue (identity, "group") where is_shared;
 create index job_queue_waiting on job_queue (pool, priority desc, ready_at, job_id) where worker_id is null;
 create index job_queue_leased on job_queue (worker_id) where worker_id is not null;
 
@@ -294,6 +302,8 @@ create table attempt (
     leased_at   timestamptz not null,
     worker_id   uuid not null,
     host        text not null,
+    pool        text not null,
+    resources   jsonb not null,                    -- as granted: a retry may get more
     started_at  timestamptz,
     ended_at    timestamptz,
     outcome     text check (outcome in ('succeeded', 'failed', 'cancelled', 'lost', 'preempted')),
@@ -378,7 +388,6 @@ create table pool (
 create table worker (
     id          uuid primary key,
     pool        text not null references pool,
-    token_hash  bytea not null unique,
     epoch       bigint generated always as identity,
     host        text not null,
     pid         integer,
@@ -388,15 +397,18 @@ create table worker (
     reason      text not null default '',
     registered_at timestamptz not null default armillary_now(),
     beat_at     timestamptz not null default armillary_now(),
+    idle_since  timestamptz default armillary_now(),  -- null: it runs something
     ended_at    timestamptz
-);
+) with (fillfactor = 50);
 create index worker_live on worker (pool) where state <> 'gone';
+alter table job_queue add constraint job_queue_pool foreign key (pool) references pool;
 -- What the provider started for a pool; recorded as it is started, so that a stop works from the record alone.
 create table worker_start (
     id          uuid primary key,
     pool        text not null references pool,
-    reference   text,                              -- the provider's name for it: pid, Slurm job, pod
-    token_hash  bytea not null unique,             -- with this the worker may register, once
+    provider    text not null,                     -- who started it, whatever the pool's document says by now
+    reference   text,                              -- the provider's name for it (pid, Slurm job, pod); null: about to start
+    reason      text not null default '',          -- why it ended
     started_at  timestamptz not null default armillary_now(),
     worker_id   uuid references worker,
     ended_at    timestamptz
@@ -437,7 +449,8 @@ create table firing (
     reason      text not null default '',
     due_at      timestamptz,
     job_id      uuid references job,
-    late        jsonb not null default '[]',
+    missing     text[] not null default '{}',      -- roles that it went on without, or still waits for
+    late        jsonb not null default '[]',       -- what came for them after it had gone on
     "group"     text not null,
     created_at  timestamptz not null default armillary_now(),
     submitted_at timestamptz,
@@ -445,6 +458,7 @@ create table firing (
 );
 create index firing_waiting on firing (rule) where state = 'waiting';
 create index firing_due on firing (due_at) where state = 'waiting';
+create index firing_incomplete on firing (rule) where state = 'submitted' and missing <> '{}';
 create index firing_newest on firing (created_at desc);
 create index firing_job on firing (job_id);
 create table firing_role (

@@ -1,0 +1,1 @@
+"""Algorithms: what can be run, in versions that never change. Start reading at `algorithm.py`."""
