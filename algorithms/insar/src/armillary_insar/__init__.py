@@ -1,0 +1,3 @@
+"""Sentinel-1 IW interferograms: a processor, and a simulator that knows the truth."""
+
+__version__ = "1.0.0"
