@@ -1,0 +1,22 @@
+"""What the tests share: samples written once, and the real data where they are."""
+
+import os
+from pathlib import Path
+
+import pytest
+from armillary_formats.samples.write import write
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """One small pair: two products, two orbit files and an elevation model."""
+    return write(tmp_path_factory.mktemp("samples"), pairs=1, width=48, height=24)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real data, or a skip that says what is not set."""
+    folder = os.environ.get("ARMILLARY_TEST_DATA")
+    if not folder:
+        pytest.skip("ARMILLARY_TEST_DATA is not set: no real data to read")
+    return Path(folder)
