@@ -1,0 +1,254 @@
+"""Running a plan: in this process, with threads, or on Dask; the same tasks, the same bits, restartable everywhere."""
+
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import as_completed as threads_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from armillary_cube import continuum, store
+from armillary_cube.block import Places, image_block
+from armillary_cube.errors import RefusalError
+from armillary_cube.plan import Plan
+from armillary_cube.visibilities import describe
+
+logger = logging.getLogger(__name__)
+THREAD_VARIABLES = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+TRIM_VARIABLE = "MALLOC_TRIM_THRESHOLD_"
+
+
+@dataclass(frozen=True)
+class Executor:
+    """How tasks run: `serial`, `threads`, or `dask` with local workers or at a scheduler's address."""
+
+    kind: str = "serial"
+    workers: int = 1
+    address: str = ""
+
+    @staticmethod
+    def parse(text: str) -> "Executor":
+        """`serial`, `threads:4`, `dask:2`, or a scheduler's address such as `tcp://10.0.0.1:8786`."""
+        kind, _, rest = text.partition(":")
+        if kind == "serial" and not rest:
+            return Executor()
+        if kind in ("threads", "dask") and rest.isdigit() and int(rest) > 0:
+            return Executor(kind, int(rest))
+        if kind in ("tcp", "tls") and rest.startswith("//"):
+            return Executor("dask", 0, text)
+        raise RefusalError(f"executor {text!r} is unknown.", "use serial, threads:N, dask:N or a tcp:// address.")
+
+
+@dataclass
+class Progress:
+    """What is done so far, for the log, the progress file and the final account."""
+
+    plan: Plan
+    start: float = field(default_factory=time.monotonic)
+    channels: int = 0
+    resumed_channels: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    bytes_read: int = 0
+
+    def add(self, record: store.Record) -> None:
+        self.channels += record.stop - record.first
+        self.bytes_read += record.bytes_read
+        for stage, seconds in record.seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def line(self) -> dict[str, Any]:
+        elapsed = max(1e-9, time.monotonic() - self.start)
+        slowest = max(self.seconds, key=lambda s: self.seconds[s], default="start")
+        per_channel = self.plan.rows * len(self.plan.stokes)
+        done = self.channels + self.resumed_channels
+        return {
+            "fraction": round(done / self.plan.channels, 4),
+            "stage": slowest,
+            "message": f"{done} of {self.plan.channels} channels",
+            "channels": done,
+            "visibilities_per_second": round(self.channels * per_channel / elapsed),
+            "bytes_per_second": round(self.bytes_read / elapsed),
+            "cpu_seconds": {stage: round(s, 3) for stage, s in self.seconds.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did: the account that goes into the product."""
+
+    places: Places
+    plan: Plan
+    wall_seconds: float
+    tasks_done: int
+    tasks_resumed: int
+    cpu_seconds: dict[str, float]
+
+
+def run(
+    plan: Plan,
+    visibilities: Path,
+    output: Path,
+    executor: Executor | None = None,
+    progress_file: Path | None = None,
+    stop: threading.Event | None = None,
+) -> Outcome:
+    """Image every unfinished block, then seal the cube; with `stop` set, end after the blocks in hand."""
+    executor = executor or Executor()
+    places = Places(visibilities.resolve(), output.resolve())
+    start = time.monotonic()
+    plan = _prepare(plan, places)
+    records = store.read_records(places.records, plan)
+    left = [task for task in plan.tasks if task not in records]
+    progress = Progress(plan, resumed_channels=sum(b - a for a, b in records))
+    resumed = len(records)
+    for record in _execute(plan, places, left, executor, stop):
+        records[record.first, record.stop] = record
+        progress.add(record)
+        _report(progress, progress_file)
+    if len(records) < len(plan.tasks):
+        raise StoppedEarlyError(len(plan.tasks) - len(records))
+    store.seal(places.cube, list(records.values()))
+    return Outcome(places, plan, time.monotonic() - start, len(left), resumed, progress.seconds)
+
+
+class StoppedEarlyError(Exception):
+    """The run was asked to stop; what is done is kept and the next run continues."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__(f"stopped with {left} blocks left; run again to continue")
+        self.left = left
+
+
+def _prepare(plan: Plan, places: Places) -> Plan:
+    """Lay out the cube or adopt the one that is there; fit the continuum if it has not been."""
+    if places.cube.exists():
+        plan = store.require_same_plan(places.cube, plan)
+    else:
+        shutil.rmtree(places.work, ignore_errors=True)
+        store.create(places.cube, plan)
+        (places.output / "plan.json").write_text(plan.to_json())
+    if plan.continuum and not continuum.is_complete(places.continuum):
+        continuum.fit(describe(places.visibilities, plan.partitions), plan.continuum, places.continuum)
+    return plan
+
+
+def _execute(
+    plan: Plan, places: Places, tasks: list[tuple[int, int]], executor: Executor, stop: threading.Event | None
+) -> Iterator[store.Record]:
+    if not tasks:
+        return iter(())
+    work: Callable[..., Iterator[store.Record]] = {"serial": _serially, "threads": _threaded, "dask": _on_dask}[
+        executor.kind
+    ]
+    return work(plan.to_json(), places, tasks, executor, stop or threading.Event())
+
+
+def _serially(
+    plan: str, places: Places, tasks: list[tuple[int, int]], _executor: Executor, stop: threading.Event
+) -> Iterator[store.Record]:
+    for first, last in tasks:
+        if stop.is_set():
+            return
+        yield image_block(plan, places, first, last)
+
+
+def _threaded(
+    plan: str, places: Places, tasks: list[tuple[int, int]], executor: Executor, stop: threading.Event
+) -> Iterator[store.Record]:
+    def unless_stopped(first: int, last: int) -> store.Record | None:
+        return None if stop.is_set() else image_block(plan, places, first, last)
+
+    with ThreadPoolExecutor(executor.workers) as pool:
+        waiting = [pool.submit(unless_stopped, first, last) for first, last in tasks]
+        try:
+            for done in threads_completed(waiting):
+                record = done.result()
+                if record is not None:
+                    yield record
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _on_dask(
+    plan: str, places: Places, tasks: list[tuple[int, int]], executor: Executor, stop: threading.Event
+) -> Iterator[store.Record]:
+    from distributed import as_completed
+
+    with dask_client(executor) as client:
+        # A worker that is killed costs only its blocks: they are pure, so they are simply run again elsewhere.
+        waiting = [
+            client.submit(image_block, plan, places, first, last, key=f"image-{first}-{last}", pure=False, retries=3)
+            for first, last in tasks
+        ]
+        for future in as_completed(waiting):
+            yield future.result()
+            if stop.is_set():
+                client.cancel(waiting)
+                return
+
+
+@contextmanager
+def dask_client(executor: Executor) -> Iterator[Any]:
+    """A client of the address, or of local workers: one thread each, and an allocator left to itself.
+
+    Dask's nanny starts workers with MALLOC_TRIM_THRESHOLD_ set. In glibc any explicit value switches off the
+    growth of the mmap threshold, so that each large temporary is mapped, page-faulted and unmapped again; gridding
+    then takes 1.6 times as long. Local workers start without it; others are asked and warned about.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    if executor.address:
+        with Client(executor.address) as client:
+            warn_about_allocator(client)
+            yield client
+        return
+    settings = {"distributed.nanny.pre-spawn-environ": THREAD_VARIABLES}
+    with (
+        dask.config.set(settings),
+        _without(TRIM_VARIABLE),
+        LocalCluster(
+            n_workers=executor.workers, threads_per_worker=1, processes=True, host="127.0.0.1",
+            dashboard_address=None, memory_limit=0, silence_logs=logging.ERROR,
+        ) as cluster,
+        Client(cluster) as client,
+    ):  # fmt: skip
+        yield client
+
+
+def warn_about_allocator(client: Any) -> list[str]:
+    """Name the workers whose environment slows gridding down."""
+    slowed = [worker for worker, value in client.run(os.environ.get, TRIM_VARIABLE).items() if value is not None]
+    if slowed:
+        logger.warning(
+            "%d of the Dask workers have %s set, which makes gridding about 1.6 times slower. Start them without it: "
+            "set distributed.nanny.pre-spawn-environ to {OMP_NUM_THREADS: 1} in their configuration.",
+            len(slowed), TRIM_VARIABLE,
+        )  # fmt: skip
+    return slowed
+
+
+@contextmanager
+def _without(variable: str) -> Iterator[None]:
+    value = os.environ.pop(variable, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[variable] = value
+
+
+def _report(progress: Progress, path: Path | None) -> None:
+    line = progress.line()
+    logger.info("%s, slowest stage %s", line["message"], line["stage"])
+    if path is not None:
+        with path.open("a") as out:
+            out.write(json.dumps(line) + "\n")
