@@ -1,9 +1,11 @@
 """Sizes and durations as people write them: 6GiB, 250 MB, 90s, 1h30m, P12D, PT3H."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from armillary.base.errors import UsageError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kMGTP]?i?)B?\s*", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15,

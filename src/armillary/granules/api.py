@@ -14,7 +14,7 @@ from armillary.base.errors import ArmillaryError, NotFound, UsageError
 from armillary.base.http import Web, Wire
 from armillary.base.links import file_path
 from armillary.base.storage import NONCE_NAME, object_key
-from armillary.granules import ingest, stac, store, upload
+from armillary.granules import find, ingest, stac, store, upload
 from armillary.granules.granule import Asset, Commit, Committed, Draft, File, Frame, Granule
 
 router = APIRouter(prefix="/api", tags=["granules"])
@@ -196,10 +196,7 @@ async def granule(
 ) -> dict[str, Any]:
     """One granule with its files and signed links to them."""
     async with web.database.transaction() as tx:
-        found = await store.find(tx, collection, granule, revision, actor.scope)
-    if found is None:
-        which = f" revision {revision} of" if revision else ""
-        raise NotFound(f"There is no{which} granule {collection}/{granule}.", "Search with `armillary granule list`.")
+        found = await find.get(tx, actor, collection, granule, revision)
     return _shown(web, found)
 
 

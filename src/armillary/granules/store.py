@@ -167,6 +167,15 @@ async def at_revisions(tx: Transaction, keys: Sequence[tuple[str, str, int]]) ->
     )
 
 
+async def proposed(tx: Transaction, condition: str, params: dict[str, Any], limit: int) -> list[Granule]:
+    """Granules that satisfy a condition on `item`, newest first."""
+    return await tx.all(
+        Granule,
+        f"select {_GRANULE} {_FROM} where {condition} order by starts_at desc nulls last, item.granule limit %(limit)s",
+        params | {"limit": limit},
+    )
+
+
 async def revisions(tx: Transaction, collection: str, granule: str, scope: dict[str, Any]) -> list[Granule]:
     """All revisions, newest first."""
     return await tx.all(
