@@ -41,11 +41,11 @@ def write_browse(path: Path, grid: MapGrid, layers: Layers, identity: Identity) 
     below = top + height + 12
     half_wave_cm = identity.wavelength_m * 50
     _legend(canvas, MARGIN, below, phase_colours(np.linspace(-np.pi, np.pi, 240)[None, :]),
-            ("−π", f"one cycle = {half_wave_cm:.2f} cm of range", "+π"), small)
+            ("-pi", f"one cycle = {half_wave_cm:.2f} cm of range", "+pi"), small)
     _legend(canvas, 2 * MARGIN + PANEL, below, diverging_colours(np.linspace(-1, 1, 240)[None, :]),
-            (f"−{100 * limit:.1f} cm", "away  |  toward", f"+{100 * limit:.1f} cm"), small)
+            (f"-{100 * limit:.1f} cm", "away  |  toward", f"+{100 * limit:.1f} cm"), small)
     draw.text((MARGIN, below + 50), "Sign: positive phase = farther from the radar at the secondary (later) date.   "
-              "Looks " + f"{identity.looks[0]} × {identity.looks[1]}.   Reference: {identity.reference_start:%Y-%m-%d}.",
+              "Looks " + f"{identity.looks[0]} x {identity.looks[1]}.   Reference: {identity.reference_start:%Y-%m-%d}.",
               INK, small)
     draw.text((MARGIN, below + 72), "Not corrected: ionosphere, troposphere, tides. Displacement is known up to one "
               "constant.", INK, small)

@@ -324,3 +324,33 @@ def _extent(lattice: Lattice, swath: Swath, burst: Burst, orbit: StateVectors,
     ij = (places - [lattice.latitude0_deg, lattice.longitude0_deg]) @ matrix.T
     low, high = np.floor(ij.min(axis=0)) - 2, np.ceil(ij.max(axis=0)) + 3
     return int(low[0]), int(high[0]), int(low[1]), int(high[1])
+
+
+def fill_real(reference: Path, secondary: Path, out: Path, elevation: Path | None, selection: Selection | None,
+              source_name: str, coherence: tuple[float, float], seed: int, threads: int) -> MadePair:
+    """Fill a real pair's grid over a given elevation, or over made-up hills."""
+    if elevation is None:
+        made = made_up_scene(PairSpec(source="none", seed=seed), read_product(reference))
+        grid, heights = made.elevation_grid, made.elevation_m
+    else:
+        grid, heights = read_grid(elevation)
+    middle = (float(grid.latitudes().mean()), float(grid.longitudes().mean()))
+    scene = make_scene(grid, heights, source(source_name), middle, coherence, seed)
+    return fill_pair(reference, secondary, scene, out, selection, threads=threads)
+
+
+def read_grid(path: Path) -> tuple[Grid, "np.ndarray[tuple[int, int], np.dtype[np.float32]]"]:
+    """A latitude–longitude elevation, whose heights are taken as above the ellipsoid; holes become zero."""
+    with rasterio.open(path) as file:
+        heights = file.read(1, masked=True, out_dtype="float32").filled(0.0)
+        t = file.transform
+    grid = Grid(t.f + t.e / 2, t.c + t.a / 2, t.e, t.a, *heights.shape)
+    return grid, heights
+
+
+def read_selection(written: str | None) -> Selection | None:
+    """iw1:1,2;iw2:1 → {"IW1": [0, 1], "IW2": [0]}."""
+    if not written:
+        return None
+    parts = [p.split(":") for p in written.split(";") if p]
+    return {name.upper(): [int(n) - 1 for n in numbers.split(",")] for name, numbers in parts}
