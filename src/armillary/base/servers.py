@@ -1,0 +1,60 @@
+"""The servers of one database: that each lives, since when workers reach them, and what only one of them may do."""
+
+import os
+import socket
+from datetime import timedelta
+from uuid import UUID
+
+from armillary.base.db import Transaction
+from armillary.base.errors import Conflict
+
+BEAT = timedelta(seconds=1)
+GAP = timedelta(seconds=5)  # no web server was heard of for this long: workers could not reach us
+SINGLETON_LASTS = timedelta(seconds=10)
+
+
+async def enter(tx: Transaction, server: UUID, roles: list[str], version: str) -> None:
+    """A server starts."""
+    await tx.execute(
+        "insert into server (id, host, pid, roles, version) values (%s, %s, %s, %s, %s)",
+        [server, socket.gethostname(), os.getpid(), roles, version],
+    )
+    await tx.execute("delete from server where beat_at < armillary_now() - interval '1 day'")
+
+
+async def beat(tx: Transaction, server: UUID, *, is_web: bool) -> None:
+    """It lives; and if it serves workers, they can reach the control plane, without a gap since `reachable.since`."""
+    await tx.execute("update server set beat_at = armillary_now() where id = %s", [server])
+    if is_web:
+        await tx.execute(
+            """update reachable set beat_at = armillary_now(),
+                   since = case when beat_at < armillary_now() - %s then armillary_now() else since end""",
+            [GAP],
+        )
+
+
+async def leave(tx: Transaction, server: UUID) -> None:
+    """A server stops in good order."""
+    await tx.execute("delete from server where id = %s", [server])
+    await tx.execute("update singleton set expires_at = '-infinity' where holder = %s", [server])
+
+
+async def hold(tx: Transaction, name: str, server: UUID) -> int | None:
+    """Take or keep what only one server may do; the epoch for `check`, or None while another holds it."""
+    epoch: int | None = await tx.value(
+        """insert into singleton (name, holder, epoch, expires_at) values (%(name)s, %(server)s, 1, armillary_now() + %(lasts)s)
+           on conflict (name) do update set
+               epoch = singleton.epoch + case when singleton.holder = excluded.holder then 0 else 1 end,
+               holder = excluded.holder, expires_at = excluded.expires_at
+           where singleton.holder = excluded.holder or singleton.expires_at < armillary_now()
+           returning epoch""",
+        {"name": name, "server": server, "lasts": SINGLETON_LASTS},
+    )
+    return epoch
+
+
+async def check(tx: Transaction, name: str, epoch: int) -> None:
+    """Refuse a write of whoever held the singleton before; the row stays locked until the write is committed."""
+    held = await tx.value("select epoch from singleton where name = %s for share", [name])
+    if held != epoch:
+        raise Conflict(f"Another server has taken over {name!r}.", "Leave it to that one.")

@@ -1,0 +1,141 @@
+"""A page per granule and job, and a front page: no script, a strict content security policy, data from the API alone."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from armillary.base.errors import ArmillaryError, NotAuthenticated, from_problem
+from armillary.base.units import human_size
+from armillary.portal.footprint import drawing
+
+router = APIRouter(include_in_schema=False)
+
+HERE = Path(__file__).parent
+POLICY = "default-src 'none'; img-src 'self'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+SHOWN = 20
+
+_templates = Environment(
+    loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_templates.filters["size"] = human_size
+_templates.filters["segment"] = lambda text: quote(str(text), safe="")
+_templates.filters["time"] = lambda text: str(text or "")[:19].replace("T", " ")
+
+
+class Api:
+    """The HTTP API, called in this process with the visitor's own credentials."""
+
+    def __init__(self, request: Request) -> None:
+        headers = {name: request.headers[name] for name in ("authorization", "cookie") if name in request.headers}
+        self._client = httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=request.app), base_url="http://armillary", headers=headers
+        )
+
+    async def get(self, path: str, **params: Any) -> Any:
+        """The answer's JSON; its problem as our own error."""
+        answer = await self._client.get(path, params=params)
+        if answer.status_code >= 400:
+            raise from_problem(answer.json())
+        return answer.json()
+
+
+@router.get("/")
+async def front(request: Request) -> Response:
+    """What there is and what happens."""
+    api = Api(request)
+
+    async def values() -> dict[str, Any]:
+        return {
+            "status": await api.get("/api/status"),
+            "collections": (await api.get("/api/collections"))["collections"],
+            "jobs": (await api.get("/api/jobs", limit=SHOWN))["jobs"],
+            "granules": (await api.get("/stac/search", limit=SHOWN, sortby="-created"))["features"],
+        }
+
+    return await _page("front.html", values)
+
+
+@router.get("/granules/{collection}/{granule}")
+async def granule(request: Request, collection: str, granule: str, revision: int | None = None) -> Response:
+    """Picture, footprint, files, provenance, attempts, delivery."""
+    api, name = Api(request), f"{quote(collection, safe='')}/{quote(granule, safe='')}"
+
+    async def values() -> dict[str, Any]:
+        params = {"revision": revision} if revision else {}
+        found = await api.get(f"/api/granules/{name}", **params)
+        lineage = await api.get(f"/api/provenance/{name}", depth=1)
+        maker = await _maker(api, lineage, collection, granule)
+        return {
+            "granule": found,
+            "pictures": _pictures(found),
+            "map": drawing(found["item"]),
+            "lineage": lineage,
+            "job": maker,
+            "deliveries": (await api.get("/api/deliveries", granule=f"{collection}/{granule}"))["deliveries"],
+        }
+
+    return await _page("granule.html", values)
+
+
+@router.get("/jobs/{job}")
+async def job(request: Request, job: str) -> Response:
+    """A job with its attempts and the end of its log."""
+    api = Api(request)
+
+    async def values() -> dict[str, Any]:
+        return {"job": await api.get(f"/api/jobs/{quote(job, safe='')}")}
+
+    return await _page("job.html", values)
+
+
+@router.get("/style.css")
+async def style() -> Response:
+    """The one style sheet."""
+    return PlainTextResponse((HERE / "style.css").read_text(), media_type="text/css")
+
+
+@router.get("/favicon.ico")
+async def icon() -> Response:
+    """There is none."""
+    return RedirectResponse("/style.css", 307)
+
+
+async def _page(template: str, values: Any) -> Response:
+    try:
+        return HTMLResponse(_templates.get_template(template).render(await values()), headers=HEADERS)
+    except NotAuthenticated as error:
+        return HTMLResponse(_templates.get_template("problem.html").render(error=error, title="Sign in"), 401, HEADERS)
+    except ArmillaryError as error:
+        rendered = _templates.get_template("problem.html").render(error=error, title=error.kind)
+        return HTMLResponse(rendered, error.status, HEADERS)
+
+
+async def _maker(api: Api, lineage: dict[str, Any], collection: str, granule: str) -> dict[str, Any] | None:
+    """The job that made the granule, with its attempts."""
+    for activity in lineage.get("activities", []):
+        outputs = activity.get("generated", [])
+        if any((one["collection"], one["granule"]) == (collection, granule) for one in outputs):
+            found: dict[str, Any] = await api.get(f"/api/jobs/{activity['job']}")
+            return found
+    return None
+
+
+def _pictures(found: dict[str, Any]) -> list[dict[str, str]]:
+    roles = {name: asset.get("roles", []) for name, asset in found["item"]["assets"].items()}
+    return [
+        {"href": file["href"], "name": file["path"]}
+        for file in found["files"]
+        if file["path"].lower().endswith((".png", ".jpg", ".jpeg", ".webp", ".gif"))
+        and ("overview" in roles.get(file["asset"], []) or file["path"].startswith("browse."))
+    ]

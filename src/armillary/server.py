@@ -1,0 +1,194 @@
+"""One server: what it opens at its start, the loops that it runs, and how it stops."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import uvicorn
+
+from armillary import __version__, app
+from armillary.accounts import authenticate
+from armillary.accounts.actor import Actor
+from armillary.algorithms import register
+from armillary.base import home, log, servers
+from armillary.base.db import Database
+from armillary.base.errors import ArmillaryError, TransientError
+from armillary.base.http import Context
+from armillary.base.ids import new_id
+from armillary.base.links import Links
+from armillary.base.migrate import migrate
+from armillary.base.settings import Settings
+from armillary.base.storage import Store, read_or_make_secret
+from armillary.base.wakes import WORK
+from armillary.definitions import apply
+from armillary.deliveries import send
+from armillary.granules import collect
+from armillary.pools import reconcile
+from armillary.rules import fire, schedule
+from armillary.rules.fire import Rules
+
+RETRY_SECONDS = 1.0
+COLLECT_SECONDS = 60.0
+TICK_SECONDS = 1.0
+
+_log = log.get("server")
+
+
+class Server:
+    """A server of some roles on one database."""
+
+    def __init__(self, settings: Settings, roles: tuple[str, ...], dsn: str) -> None:
+        self.id: UUID = new_id()
+        self.settings = settings
+        self.roles = roles
+        self.dsn = dsn
+        self.database = Database(dsn, connections=settings.database.connections)
+        self.store = Store(settings.store.url or str(settings.home / "store"), settings.store.options)
+        self.url = ""
+        self._stopping = asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Start, say so, run until told to stop, and stop in good order."""
+        log.configure(json=self.settings.log.json_lines, level=self.settings.log.level)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
+        context = await self._open()
+        web = await self._start_web(context) if "web" in self.roles else None
+        self._start_loops()
+        await self._announce()
+        await self._stopping.wait()
+        await self._stop(web)
+
+    async def _open(self) -> Context:
+        for name in await migrate(self.dsn):
+            _log.info("migrated", migration=name)
+        await self.database.open()
+        async with self.database.transaction() as tx:
+            instance = str(await tx.value("select id from instance"))
+            await servers.enter(tx, self.id, list(self.roles), __version__)
+        await self.store.claim(instance)
+        await self._make_owner()
+        links = Links(read_or_make_secret(self.settings.home / "secrets" / "links.key"))
+        return Context(self.database, self.settings, self.store, links, instance, lambda: self.url)
+
+    async def _make_owner(self) -> None:
+        """The owner, their token in the home, the built-in algorithm and the first pool; all only once."""
+        path = self.settings.home / "owner-token"
+        async with self.database.transaction() as tx:
+            token = None if path.exists() else await authenticate.make_owner(tx)
+            await register.register_builtin(tx, send.ALGORITHM)
+            if self.settings.pools.start_local and not await apply.in_force(tx, _owner(), "pool"):
+                await apply.apply(tx, _owner(), [reconcile.default_pool(self.settings.pools)])
+        if token:
+            home.write_private(path, token + "\n")
+
+    async def _start_web(self, context: Context) -> "_Web":
+        listener = socket.create_server((self.settings.web.host, self.settings.web.port), backlog=2048)
+        host, port = listener.getsockname()[:2]
+        self.url = (self.settings.web.public_url or f"http://{host}:{port}").rstrip("/")
+        web = _Web(app.build(context), listener)
+        await web.start()
+        return web
+
+    def _start_loops(self) -> None:
+        self._loop("beat", self._beat, servers.BEAT.total_seconds())
+        if "reactor" in self.roles:
+            rules = Rules()
+            self._loop("rules", lambda: fire.react(self.database, rules), wakes=True)
+            self._loop("deliveries", lambda: send.react(self.database), wakes=True)
+            self._loop("timers", lambda: self.database.retry(lambda tx: schedule.tick(tx, rules)), TICK_SECONDS)
+        if "pools" in self.roles:
+            self._pools = reconcile.Reconciler(self.database, self.settings, self.id, lambda: self.url)
+            self._loop("pools", self._pools.react, TICK_SECONDS)
+        if "watchdog" in self.roles:
+            self._loop("collector", lambda: collect.collect(self.database, self.store), COLLECT_SECONDS)
+            self._loop("partitions", self._make_partitions, 3600.0)
+
+    def _loop(self, name: str, work: Callable[[], Awaitable[Any]], every_seconds: float = 0.0, *, wakes: bool = False) -> None:
+        self._loops.append(asyncio.create_task(self._repeat(name, work, every_seconds, wakes), name=name))
+
+    async def _repeat(self, name: str, work: Callable[[], Awaitable[Any]], every_seconds: float, wakes: bool) -> None:
+        """Do it again and again: at once while there is work, on a wake, or after a while. Failures are logged."""
+        while True:
+            since = self.database.wakes.count(WORK)
+            try:
+                busy = bool(await work()) and wakes
+            except (ArmillaryError, psycopg.Error) as error:
+                level = _log.warning if isinstance(error, TransientError) else _log.error
+                level("loop failed; it goes on", loop=name, reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if wakes and not busy:
+                await self.database.wakes.wait(WORK, since)
+            elif not wakes:
+                await asyncio.sleep(every_seconds)
+
+    async def _beat(self) -> None:
+        async with self.database.transaction() as tx:
+            await servers.beat(tx, self.id, is_web="web" in self.roles)
+
+    async def _make_partitions(self) -> None:
+        async with self.database.transaction() as tx:
+            await tx.execute("select armillary_partitions()")
+
+    async def _announce(self) -> None:
+        async with self.database.transaction() as tx:
+            code = await authenticate.make_sign_in(tx)
+        if self.url:
+            home.announce(
+                self.settings.home, {"url": self.url, "pid": os.getpid(), "sign_in": f"{self.url}/sign-in?code={code}"}
+            )
+        _log.info("ready", url=self.url, roles=",".join(self.roles), home=str(self.settings.home))
+
+    async def _stop(self, web: "_Web | None") -> None:
+        _log.info("stopping")
+        if "pools" in self.roles:
+            await self._pools.stop()  # workers finish or hand back, while the web server still listens to them
+        if web:
+            await web.stop()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        home.withdraw(self.settings.home)
+        with contextlib.suppress(TransientError):
+            async with self.database.transaction() as tx:
+                await servers.leave(tx, self.id)
+        await self.database.close()
+        _log.info("stopped")
+
+
+class _Web:
+    """uvicorn on our own socket, without its signal handlers."""
+
+    def __init__(self, application: Any, listener: socket.socket) -> None:
+        config = uvicorn.Config(
+            application, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=5,
+            timeout_keep_alive=75, server_header=False,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+        self._server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+        self._listener = listener
+
+    async def start(self) -> None:
+        """Return once it answers."""
+        self._task = asyncio.create_task(self._server.serve([self._listener]))
+        while not self._server.started:
+            if self._task.done():
+                await self._task
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Let requests end."""
+        self._server.should_exit = True
+        await self._task
+
+
+def _owner() -> Actor:
+    return Actor(authenticate.OWNER, authenticate.OWNERS, is_owner=True)

@@ -1,0 +1,1 @@
+"""The watchdog: looks at everything, and nothing depends on it. Start reading at `doctor.py`."""
