@@ -28,51 +28,59 @@ class _Part(BaseModel):
 class WebSettings(_Part):
     """The web server."""
 
-    host: str = Field("127.0.0.1", description="Address to listen at; loopback unless you say otherwise.")
-    port: int = Field(7117, ge=0, le=65535, description="Port to listen at; 0 takes a free one.")
-    public_url: str | None = Field(None, description="The URL that links are made with; the address itself if unset.")
+    host: str = Field(default="127.0.0.1", description="Address to listen at; loopback unless you say otherwise.")
+    port: int = Field(default=7117, ge=0, le=65535, description="Port to listen at; 0 takes a free one.")
+    public_url: str | None = Field(
+        default=None, description="The URL that links are made with; the address itself if unset."
+    )
 
 
 class DatabaseSettings(_Part):
     """Where the truth is."""
 
-    dsn: str | None = Field(None, description="PostgreSQL 15 or newer; the embedded server if unset.")
-    connections: int = Field(8, ge=2, description="Connections at most, per server process.")
+    dsn: str | None = Field(default=None, description="PostgreSQL 15 or newer; the embedded server if unset.")
+    connections: int = Field(default=8, ge=2, description="Connections at most, per server process.")
 
 
 class StoreSettings(_Part):
     """Where the bytes are."""
 
     url: str | None = Field(
-        None, description="s3://bucket/prefix, gs://…, az://… or a folder; `<home>/store` if unset."
+        default=None, description="s3://bucket/prefix, gs://…, az://… or a folder; `<home>/store` if unset."
     )
-    options: dict[str, str] = Field({}, description="Options of the object store (endpoint, region …), never secrets.")
+    options: dict[str, str] = Field(
+        default={}, description="Options of the object store (endpoint, region …), never secrets."
+    )
     upload_expires: Duration = Field(
-        timedelta(hours=24), description="An upload that was not committed by then is abandoned."
+        default=timedelta(hours=24), description="An upload that was not committed by then is abandoned."
     )
-    link_expires: Duration = Field(timedelta(hours=24), description="How long a signed link works.")
+    link_expires: Duration = Field(default=timedelta(hours=24), description="How long a signed link works.")
 
 
 class PoolSettings(_Part):
     """Workers and leases."""
 
-    heartbeat: Duration = Field(timedelta(seconds=2), description="How often a worker says that it lives.")
-    time_to_live: Duration = Field(timedelta(seconds=15), description="A worker silent for this long loses its leases.")
-    start_local: bool = Field(True, description="Make the pool `default` of local processes at first start.")
-    idle_workers: int = Field(1, ge=0, description="Workers that the local pool keeps warm.")
+    heartbeat: Duration = Field(default=timedelta(seconds=2), description="How often a worker says that it lives.")
+    time_to_live: Duration = Field(
+        default=timedelta(seconds=15), description="A worker silent for this long loses its leases."
+    )
+    start_local: bool = Field(default=True, description="Make the pool `default` of local processes at first start.")
+    idle_workers: int = Field(default=1, ge=0, description="Workers that the local pool keeps warm.")
 
 
 class LogSettings(_Part):
     """What the server writes about itself."""
 
-    level: str = Field("info", description="debug, info, warning or error.")
-    json_lines: bool = Field(False, description="One JSON object per line.")
+    level: str = Field(default="info", description="debug, info, warning or error.")
+    json_lines: bool = Field(default=False, description="One JSON object per line.")
 
 
 class Settings(_Part):
     """Everything that can be set."""
 
-    home: Path = Field(Path("~/.armillary"), description="Where this instance keeps everything that is not elsewhere.")
+    home: Path = Field(
+        default=Path("~/.armillary"), description="Where this instance keeps everything that is not elsewhere."
+    )
     web: WebSettings = WebSettings()
     database: DatabaseSettings = DatabaseSettings()
     store: StoreSettings = StoreSettings()

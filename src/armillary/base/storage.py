@@ -43,7 +43,7 @@ class Store:
         self.root = Path(url).absolute() if "://" not in url else None
         if self.root:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._objects: Any = LocalStore(self.root) if self.root else from_url(url, **(options or {}))
+        self._objects: Any = LocalStore(self.root) if self.root else from_url(url, config=options or {})  # type: ignore[call-overload]
         self._nonce = ""
 
     async def claim(self, instance: str) -> None:

@@ -89,8 +89,10 @@ def _recognise(patterns: Any) -> Mapping[str, str]:
 
 def _metadata(value: Any) -> str | Mapping[str, Any] | None:
     is_command = isinstance(value, Mapping) and set(value) == {"command"} and isinstance(value["command"], list)
-    if value is None or isinstance(value, str) or is_command:
+    if value is None or isinstance(value, str):
         return value
+    if is_command:
+        return dict(value)
     raise UsageError(
         "metadata is not understood.",
         "Name a reader, or give {command: [program, '{path}']}.",

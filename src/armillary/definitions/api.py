@@ -22,7 +22,7 @@ class DocumentsWire(Wire):
     dry_run: bool = False
 
 
-class _Planned(Exception):  # noqa: N818  (not an error: it only undoes the transaction of a plan)
+class _Planned(Exception):
     """Rolls a plan back."""
 
 
@@ -37,12 +37,10 @@ async def apply_documents(web: Web, actor: SignedIn, body: DocumentsWire) -> dic
         async with web.database.transaction() as tx:
             collections = [document for document in others if document.get("kind") == "collection"]
             rest = [document for document in others if document.get("kind") != "collection"]
-            for change in await apply.apply(tx, actor, collections):
-                changes.append(_change(change))
+            changes += map(_change, await apply.apply(tx, actor, collections))
             for document, bundle in zip(algorithms, bundles, strict=True):
                 changes.append(await _register(tx, actor, document, bundle))
-            for change in await apply.apply(tx, actor, rest):
-                changes.append(_change(change))
+            changes += map(_change, await apply.apply(tx, actor, rest))
             if body.dry_run:
                 raise _Planned
     except _Planned:

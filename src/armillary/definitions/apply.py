@@ -41,7 +41,11 @@ async def apply(tx: Transaction, actor: Actor, documents: Sequence[Mapping[str, 
     for document in documents:
         if document.get("kind") not in KINDS or not isinstance(document.get("id"), str):
             kinds = ", ".join(("algorithm", *KINDS))
-            raise UsageError(f"A document has kind {document.get('kind')!r} and id {document.get('id')!r}.", f"Kinds: {kinds}.", field="kind")
+            raise UsageError(
+                f"A document has kind {document.get('kind')!r} and id {document.get('id')!r}.",
+                f"Kinds: {kinds}.",
+                field="kind",
+            )
     changes = []
     for document in sorted(documents, key=lambda document: order.index(document["kind"])):
         try:

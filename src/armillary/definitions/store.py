@@ -11,11 +11,14 @@ _COLUMNS = 'kind, id, version, spec, "group", applied_by, applied_at'
 async def latest(tx: Transaction, kind: str, definition: str) -> Row | None:
     """The definition in force; its spec is null where it was deleted."""
     return await tx.row(
-        f"select {_COLUMNS} from definition where kind = %s and id = %s order by version desc limit 1", [kind, definition]
+        f"select {_COLUMNS} from definition where kind = %s and id = %s order by version desc limit 1",
+        [kind, definition],
     )
 
 
-async def insert(tx: Transaction, kind: str, definition: str, version: int, spec: Any, group: str, account: str) -> None:
+async def insert(
+    tx: Transaction, kind: str, definition: str, version: int, spec: Any, group: str, account: str
+) -> None:
     """A new version; a deletion is a version whose spec is null."""
     await tx.execute(
         """insert into definition (kind, id, version, spec, "group", applied_by) values (%s, %s, %s, %s, %s, %s)""",

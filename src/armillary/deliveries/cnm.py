@@ -1,6 +1,6 @@
 """NASA's Cloud Notification Mechanism 1.6.1: submission messages out (CNM-S), responses in (CNM-R). Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ TYPES = {"data": "data", "metadata": "metadata", "overview": "browse", "thumbnai
 def submission(
     identifier: str,
     product: Mapping[str, Any],
-    files: list[Mapping[str, Any]],
+    files: Sequence[Mapping[str, Any]],
     notify: Mapping[str, Any],
     submitted_at: datetime,
 ) -> dict[str, Any]:

@@ -71,7 +71,9 @@ def read(document: Mapping[str, Any]) -> Destination:
     """Check a document of kind `delivery`."""
     unknown = sorted(set(document) - FIELDS)
     if unknown:
-        raise UsageError(f"Delivery field {unknown[0]!r} is unknown.", f"Known: {', '.join(sorted(FIELDS))}.", field=unknown[0])
+        raise UsageError(
+            f"Delivery field {unknown[0]!r} is unknown.", f"Known: {', '.join(sorted(FIELDS))}.", field=unknown[0]
+        )
     to = document.get("to")
     kinds = [kind for kind in ("directory", "s3", "http") if isinstance(to, Mapping) and kind in to]
     if len(kinds) != 1 or not isinstance(to, Mapping):
@@ -95,7 +97,9 @@ def read(document: Mapping[str, Any]) -> Destination:
 
 def _check_directory(details: Mapping[str, Any]) -> None:
     if not isinstance(details["path"], str) or not PurePath(details["path"]).is_absolute():
-        raise UsageError(f"to.directory {details['path']!r} is not absolute.", "Begin it with a slash.", field="to.directory")
+        raise UsageError(
+            f"to.directory {details['path']!r} is not absolute.", "Begin it with a slash.", field="to.directory"
+        )
 
 
 def _check_s3(details: Mapping[str, Any]) -> None:
@@ -119,12 +123,22 @@ def _notify(notify: Any) -> Mapping[str, Any] | None:
     if notify is None:
         return None
     cnm = notify.get("cnm") if isinstance(notify, Mapping) and set(notify) == {"cnm"} else None
-    if not isinstance(cnm, Mapping) or set(cnm) - {"url", "provider", "collection", "trace", "data_version", "token", "types"}:
+    if not isinstance(cnm, Mapping) or set(cnm) - {
+        "url",
+        "provider",
+        "collection",
+        "trace",
+        "data_version",
+        "token",
+        "types",
+    }:
         remedy = "Write notify: {cnm: {url: …, provider: …}}; also collection, trace, data_version, token, types."
         raise UsageError("notify is not understood.", remedy, field="notify")
     _check_url(cnm.get("url"), "notify.cnm.url")
     if not isinstance(cnm.get("provider"), str) or not cnm["provider"]:
-        raise UsageError("notify.cnm.provider is missing.", "Name the provider that the archive knows.", field="notify.cnm.provider")
+        raise UsageError(
+            "notify.cnm.provider is missing.", "Name the provider that the archive knows.", field="notify.cnm.provider"
+        )
     check_credential(cnm.get("token"), "notify.cnm.token")
     return dict(cnm)
 

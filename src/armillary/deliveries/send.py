@@ -169,12 +169,16 @@ async def _acknowledge(tx: Transaction, delivery: Delivery, message: Mapping[str
     try:
         _identifier, succeeded, reason = cnm.read_response(message)
     except ArmillaryError as error:
-        await _move(tx, delivery, DeliveryState.SENT, f"The archive's answer was not understood: {error}", receipt=message)
+        await _move(
+            tx, delivery, DeliveryState.SENT, f"The archive's answer was not understood: {error}", receipt=message
+        )
         return
     if delivery.state in (DeliveryState.ACKNOWLEDGED, DeliveryState.REJECTED):
         return
     state = DeliveryState.ACKNOWLEDGED if succeeded else DeliveryState.REJECTED
-    await _move(tx, delivery, state, reason or ("Accepted." if succeeded else "Refused without a reason."), receipt=message)
+    await _move(
+        tx, delivery, state, reason or ("Accepted." if succeeded else "Refused without a reason."), receipt=message
+    )
 
 
 async def _move(
@@ -188,5 +192,9 @@ async def _move(
         kind=f"delivery.{state}",
         actor="system:deliveries",
         group=delivery.group,
-        detail={"destination": delivery.destination, "granule": f"{delivery.collection}/{delivery.granule}", "reason": reason},
+        detail={
+            "destination": delivery.destination,
+            "granule": f"{delivery.collection}/{delivery.granule}",
+            "reason": reason,
+        },
     )

@@ -54,7 +54,9 @@ async def find(tx: Transaction, delivery: UUID, *, lock: bool = False) -> Delive
     )
 
 
-async def of_granule(tx: Transaction, destination: str, collection: str, granule: str, revision: int) -> Delivery | None:
+async def of_granule(
+    tx: Transaction, destination: str, collection: str, granule: str, revision: int
+) -> Delivery | None:
     """The delivery of a revision to a destination, locked."""
     return await tx.one(
         Delivery,
@@ -69,7 +71,9 @@ async def of_job(tx: Transaction, job: UUID) -> list[Delivery]:
     return await tx.all(Delivery, f"select {_DELIVERY} from delivery where job_id = %s order by id for update", [job])
 
 
-async def set_state(tx: Transaction, delivery: UUID, state: str, reason: str, sent: Any = None, receipt: Any = None) -> int:
+async def set_state(
+    tx: Transaction, delivery: UUID, state: str, reason: str, sent: Any = None, receipt: Any = None
+) -> int:
     """Move a delivery on; returns its new version."""
     version: int = await tx.value(
         """update delivery set state = %(state)s, reason = %(reason)s, version = version + 1,

@@ -53,7 +53,7 @@ class AssetWire(Wire):
 
     kind: str = Field("file", pattern="^(file|tree)$")
     media_type: str = "application/octet-stream"
-    roles: list[str] = ["data"]
+    roles: tuple[str, ...] = ("data",)
     title: str = ""
     description: str = ""
     files: list[FileWire]
@@ -66,7 +66,7 @@ class ItemWire(Wire):
     geometry: dict[str, Any] | None = None
     bbox: list[float] | None = None
     frame: Frame = "none"
-    properties: dict[str, Any] = {}
+    properties: dict[str, Any] = Field(default_factory=dict)
 
 
 class CommitWire(Wire):
@@ -111,7 +111,7 @@ class KnownWire(Wire):
 
 
 @router.get("/store")
-async def about_store(web: Web, actor: SignedIn) -> dict[str, Any]:
+async def about_store(web: Web, _actor: SignedIn) -> dict[str, Any]:
     """How bytes can come in; where the file transfer's nonce is."""
     root = web.store.root
     file = {"root": str(root), "nonce_file": NONCE_NAME} if root else None
@@ -269,7 +269,7 @@ def _asset(wire: AssetWire) -> Asset:
         "tree" if wire.kind == "tree" else "file",
         tuple(File(file.path, file.size, file.sha256) for file in wire.files),
         wire.media_type,
-        tuple(wire.roles),
+        wire.roles,
         wire.title,
         wire.description,
         manifest,

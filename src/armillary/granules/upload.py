@@ -1,6 +1,6 @@
 """Tickets: where the bytes of an upload go, who may write them there, and until when."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -86,7 +86,7 @@ async def _group(tx: Transaction, actor: Actor, collection: str) -> str:
     return group
 
 
-def _row(wish: Wish, actor: Actor, group: str) -> Mapping[str, Any] | Any:
+def _row(wish: Wish, actor: Actor, group: str) -> dict[str, Any]:
     upload, granule = new_id(), check_name(wish.granule, "granule")
     return {
         "id": upload,

@@ -78,7 +78,9 @@ async def _check_collection(tx: Transaction, actor: Actor, rule: Rule, collectio
         await collections.get(tx, actor, collection)
     except NotFound as error:
         remedy = "Apply the collection first, or mend the name."
-        raise UsageError(f"Rule {rule.id} names collection {collection!r}, which is not there.", remedy, field=field) from error
+        raise UsageError(
+            f"Rule {rule.id} names collection {collection!r}, which is not there.", remedy, field=field
+        ) from error
 
 
 async def _check_recursion(tx: Transaction, actor: Actor, rule: Rule) -> None:

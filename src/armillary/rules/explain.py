@@ -42,9 +42,7 @@ async def _role_lines(tx: Transaction, rule: Rule, role: Role, granule: Granule)
     lines = [f"{role.name}: this granule fits."]
     if not role.is_key:
         return lines
-    for other in rule.keys:
-        if other.name != role.name:
-            lines.append(await _partners(tx, rule, other, role, granule))
+    lines += [await _partners(tx, rule, other, role, granule) for other in rule.keys if other.name != role.name]
     for other in rule.others:
         found = await _fitting(tx, rule, other, {role.name: granule})
         enough = "enough" if match.is_complete(_without_relations(other), found, {}) else "too few"

@@ -187,7 +187,13 @@ async def _refill(
 
 
 async def _settle(
-    tx: Transaction, rule: Rule, row: Row, firing: UUID, version: int, decision: Decision, members: dict[str, list[Granule]]
+    tx: Transaction,
+    rule: Rule,
+    row: Row,
+    firing: UUID,
+    version: int,
+    decision: Decision,
+    members: dict[str, list[Granule]],
 ) -> None:
     job = None
     if decision.state == FiringState.SUBMITTED:

@@ -77,9 +77,13 @@ def decide(rule: Rule, bound: Bound, members: Members, created_at: datetime, now
     waiting = [role for role in missing if role not in expired and not (role.optional and role.wait is None)]
     if not waiting:
         without = f" without {_listed(names)}" if names else ""
-        return Decision(FiringState.SUBMITTED, f"All that it needs is there{without}." if without else "Complete.", names)
+        return Decision(
+            FiringState.SUBMITTED, f"All that it needs is there{without}." if without else "Complete.", names
+        )
     due = [created_at + role.wait for role in waiting if role.wait is not None]
-    return Decision(FiringState.WAITING, f"Waits for {_listed([role.name for role in waiting])}.", names, min(due, default=None))
+    return Decision(
+        FiringState.WAITING, f"Waits for {_listed([role.name for role in waiting])}.", names, min(due, default=None)
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -44,7 +44,10 @@ def proposal(rule: Rule, role: Role, bound: Bound) -> Proposal:
             key = f"same_{other_name}_{index}"
             add(f"properties @> %({key})s::jsonb", **{key: cql2.json_text({name: value})})
     for index, (earliest, latest) in enumerate(_start_windows(rule, role, bound)):
-        add(f"starts_at between %(from_{index})s and %(to_{index})s", **{f"from_{index}": earliest, f"to_{index}": latest})
+        add(
+            f"starts_at between %(from_{index})s and %(to_{index})s",
+            **{f"from_{index}": earliest, f"to_{index}": latest},
+        )
     for index, terms in enumerate(_touching(rule, role, bound)):
         add(f"cells && %(cells_{index})s::bigint[]", **{f"cells_{index}": terms})
     if role.spans:
@@ -84,7 +87,9 @@ def is_complete(role: Role, members: Sequence[Granule], bound: Bound) -> bool:
 def _related(role: Role, granule: Granule, other_role: Role, other: Granule) -> bool:
     """The relations that `role` declares, as far as they concern the other."""
     # A granule without the property is the same as nothing, not as every other without it.
-    if any(value is None or granule.properties.get(name) != value for name, value in _equalities(role, other_role, other)):
+    if any(
+        value is None or granule.properties.get(name) != value for name, value in _equalities(role, other_role, other)
+    ):
         return False
     if role.offset and role.offset.role == other_role.name:
         if granule.starts_at is None or other.starts_at is None:

@@ -159,7 +159,9 @@ def _offset(spec: Mapping[str, Any], where: str) -> Offset | None:
         raise UsageError(f"{where} is both before and after.", "Keep one.", field=where)
     relation, field_name = spec[given[0]], f"{where}.{given[0]}"
     if not isinstance(relation, Mapping) or "role" not in relation or "by" not in relation:
-        raise UsageError(f"{field_name} is not understood.", "Write {role: NAME, by: P12D, within: PT1H}.", field=field_name)
+        raise UsageError(
+            f"{field_name} is not understood.", "Write {role: NAME, by: P12D, within: PT1H}.", field=field_name
+        )
     by = units.duration(relation["by"], f"{field_name}.by")
     within = units.duration(relation.get("within", "PT0S"), f"{field_name}.within")
     return Offset(relation["role"], -by if given[0] == "before" else by, within)
@@ -190,7 +192,9 @@ def _action(then: Any) -> Action:
     _only(then, THEN_FIELDS, "then")
     version = then.get("version")
     if version is not None and not isinstance(version, str):
-        raise UsageError(f"then.version is the number {version}.", 'Put it in quotes: version: "1".', field="then.version")
+        raise UsageError(
+            f"then.version is the number {version}.", 'Put it in quotes: version: "1".', field="then.version"
+        )
     return Action(**{name: value for name, value in then.items() if value is not None})
 
 
@@ -215,10 +219,16 @@ def _check_relations(rule: Rule) -> None:
         for name in sorted(role.names):
             field_name = f"when.{role.name}"
             if name not in names or name == role.name:
-                raise UsageError(f"Role {role.name!r} refers to {name!r}, which is no other role.", "Mend the name.", field=field_name)
+                raise UsageError(
+                    f"Role {role.name!r} refers to {name!r}, which is no other role.",
+                    "Mend the name.",
+                    field=field_name,
+                )
             if name not in keys:
                 remedy = "Relate it to a role that is neither many, optional nor awaited."
-                raise UsageError(f"Role {role.name!r} refers to {name!r}, which may be empty.", remedy, field=field_name)
+                raise UsageError(
+                    f"Role {role.name!r} refers to {name!r}, which may be empty.", remedy, field=field_name
+                )
     if rule.schedule and keys:
         remedy = "Let every role of a scheduled rule be many."
         raise UsageError(f"Role {min(keys)!r} of a scheduled rule is single.", remedy, field=f"when.{min(keys)}.many")

@@ -105,7 +105,9 @@ async def failed_wake(tx: Transaction, wake: int, reason: str) -> None:
 # Firings -------------------------------------------------------------------------------------------------------
 
 
-async def insert_firing(tx: Transaction, firing: UUID, rule: str, rule_version: int, key: str, group: str) -> Row | None:
+async def insert_firing(
+    tx: Transaction, firing: UUID, rule: str, rule_version: int, key: str, group: str
+) -> Row | None:
     """Insert it if this key never fired: exactly one caller gets it back."""
     return await tx.row(
         """insert into firing (id, rule, rule_version, key, state, "group") values (%s, %s, %s, %s, 'waiting', %s)
@@ -139,7 +141,8 @@ async def settle(tx: Transaction, firing: UUID, decision: Decision, job: UUID | 
 async def lock(tx: Transaction, firing: UUID) -> Row | None:
     """The firing, locked, if it still waits: time-out and arrival race for this lock."""
     return await tx.row(
-        f"""select {_FIRING}, armillary_now() as now from firing where id = %s and state = 'waiting' for update""", [firing]
+        f"""select {_FIRING}, armillary_now() as now from firing where id = %s and state = 'waiting' for update""",
+        [firing],
     )
 
 
@@ -178,7 +181,9 @@ async def note_late(tx: Transaction, firing: UUID, role: str, collection: str, g
     )
 
 
-async def firings(tx: Transaction, rule: str | None, state: str | None, limit: int, scope: dict[str, Any]) -> list[Firing]:
+async def firings(
+    tx: Transaction, rule: str | None, state: str | None, limit: int, scope: dict[str, Any]
+) -> list[Firing]:
     """Firings, newest first."""
     return await tx.all(
         Firing,

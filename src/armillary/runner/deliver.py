@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -25,10 +25,10 @@ INFRASTRUCTURE, INPUT_MISSING, SCIENCE_ERROR = 16, 10, 11
 class Place(Protocol):
     """Where files go: three verbs."""
 
-    def has(self, name: str, sha256: str) -> bool:
+    def has(self, name: str, sha256: str, /) -> bool:
         """Whether exactly these bytes are there."""
 
-    def put(self, name: str, file: Path, sha256: str) -> None:
+    def put(self, name: str, file: Path, sha256: str, /) -> None:
         """Put them there."""
 
     def uri(self, name: str) -> str:
@@ -45,7 +45,7 @@ class Directory:
         path = self.root / name
         return path.is_file() and _sha256(path.open("rb")) == sha256
 
-    def put(self, name: str, file: Path, sha256: str) -> None:
+    def put(self, name: str, file: Path, _sha256: str) -> None:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
@@ -94,7 +94,7 @@ class Bucket:
             digest.update(bytes(chunk))
         return digest.hexdigest() == sha256
 
-    def put(self, name: str, file: Path, sha256: str) -> None:
+    def put(self, name: str, file: Path, _sha256: str) -> None:
         self._obstore.put(self._store, name, file)
 
     def uri(self, name: str) -> str:
@@ -127,7 +127,7 @@ class Endpoint:
         return f"{self._base}/{quote(name)}"
 
 
-PLACES = {"directory": Directory, "s3": Bucket, "http": Endpoint}
+PLACES: Mapping[str, Callable[[Mapping[str, Any]], Place]] = {"directory": Directory, "s3": Bucket, "http": Endpoint}
 
 
 def main() -> None:
@@ -136,7 +136,7 @@ def main() -> None:
     parameters = job["parameters"]
     destination, granule = parameters["destination"], job["inputs"]["granule"][0]
     try:
-        place: Place = PLACES[destination["kind"]](destination["to"])
+        place = PLACES[destination["kind"]](destination["to"])
         sent = send(place, destination, granule)
         result: dict[str, Any] = {"files": sent}
         if destination.get("notify"):
@@ -161,7 +161,9 @@ def send(place: Place, destination: Mapping[str, Any], granule: Mapping[str, Any
             crash_point("deliver.after-put")
             if not place.has(name, sha256):
                 fail(INFRASTRUCTURE, f"{place.uri(name)} holds other bytes than were sent.", "It will be sent again.")
-        sent.append({"name": path, "uri": place.uri(name), "size": source.stat().st_size, "sha256": sha256, "roles": roles})
+        sent.append(
+            {"name": path, "uri": place.uri(name), "size": source.stat().st_size, "sha256": sha256, "roles": roles}
+        )
         _progress((index + 1) / len(files), f"{index + 1} of {len(files)} files are there")
     return sent
 
@@ -188,7 +190,11 @@ def secret(reference: Mapping[str, str]) -> str:
     if "file" in reference:
         return Path(reference["file"]).read_text().strip()
     if reference["env"] not in os.environ:
-        fail(INPUT_MISSING, f"The worker has no variable {reference['env']}.", "Start workers with it, or use {file: PATH}.")
+        fail(
+            INPUT_MISSING,
+            f"The worker has no variable {reference['env']}.",
+            "Start workers with it, or use {file: PATH}.",
+        )
     return os.environ[reference["env"]]
 
 

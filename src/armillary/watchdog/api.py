@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from armillary import __version__
 from armillary.accounts.api import SignedIn
 from armillary.accounts.permit import administer
 from armillary.base import settings as settings_module
@@ -24,16 +25,20 @@ async def health() -> dict[str, str]:
 @router.get("/api")
 async def about(web: Web, actor: SignedIn) -> dict[str, Any]:
     """Which instance this is."""
-    from armillary import __version__
-
-    return {"version": __version__, "instance": web.instance, "protocol": PROTOCOL, "url": web.url(), "account": actor.account}
+    return {
+        "version": __version__,
+        "instance": web.instance,
+        "protocol": PROTOCOL,
+        "url": web.url(),
+        "account": actor.account,
+    }
 
 
 @router.get("/api/status")
-async def show_status(web: Web, actor: SignedIn) -> dict[str, Any]:
+async def show_status(web: Web, _actor: SignedIn) -> dict[str, Any]:
     """What runs, what waits, what is wrong."""
     async with web.database.transaction() as tx:
-        return {"server": {"url": web.url(), "home": str(web.settings.home)}} | await status(tx, actor, web.settings)
+        return {"server": {"url": web.url(), "home": str(web.settings.home)}} | await status(tx, web.settings)
 
 
 @router.get("/api/doctor")

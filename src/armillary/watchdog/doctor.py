@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from armillary.base.db import Database
+from armillary.base.db import Database, Row
 from armillary.base.storage import Store, object_key
 
 LATE = timedelta(minutes=2)  # what a sweep should long have done
@@ -120,7 +120,7 @@ _ITEMS = """
     order by item.collection, item.granule, item.revision limit 500"""
 
 
-async def _pages(database: Database, sql: str) -> AsyncIterator[dict[str, object] | dict[str, list[dict[str, object]]]]:  # type: ignore[misc]
+async def _pages(database: Database, sql: str) -> AsyncIterator[Row]:
     after: dict[str, object] = {"collection": "", "granule": "", "revision": 0}
     while True:
         async with database.transaction() as tx:

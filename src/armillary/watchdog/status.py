@@ -3,24 +3,27 @@
 import shutil
 from typing import Any
 
-from armillary.accounts.actor import Actor
-from armillary.base.db import Row, Transaction
+from armillary.base.db import Transaction
 from armillary.base.settings import Settings
 from armillary.base.units import human_size
 
 LOW_DISK_BYTES = 1 << 30
 
 
-async def status(tx: Transaction, actor: Actor, settings: Settings) -> dict[str, Any]:
+async def status(tx: Transaction, settings: Settings) -> dict[str, Any]:
     """The state of the whole instance in a few numbers."""
     jobs = await tx.rows("select state, count(*) as n from job group by state")
-    servers = await tx.rows("select host, pid, roles, version, started_at from server where beat_at > armillary_now() - interval '10 seconds'")
+    servers = await tx.rows(
+        "select host, pid, roles, version, started_at from server where beat_at > armillary_now() - interval '10 seconds'"
+    )
     return {
         "servers": servers,
         "granules": await tx.value("select count(*) from granule where revision > 0"),
         "jobs": {row["state"]: row["n"] for row in jobs},
         "pools": await tx.rows(_POOLS),
-        "firings": {row["state"]: row["n"] for row in await tx.rows("select state, count(*) as n from firing group by state")},
+        "firings": {
+            row["state"]: row["n"] for row in await tx.rows("select state, count(*) as n from firing group by state")
+        },
         "deliveries": {
             row["state"]: row["n"] for row in await tx.rows("select state, count(*) as n from delivery group by state")
         },
@@ -65,15 +68,15 @@ async def _problems(tx: Transaction, settings: Settings) -> list[dict[str, str]]
     problems = [
         {"what": row["what"], "why": row["why"], "remedy": remedy}
         for sql, remedy in _QUESTIONS
-        for row in await _rows(tx, sql)
+        for row in await tx.rows(sql)
     ]
     free = shutil.disk_usage(settings.home).free
     if free < LOW_DISK_BYTES:
         problems.append(
-            {"what": f"disk of {settings.home}", "why": f"only {human_size(free)} are free", "remedy": "Free some space."}
+            {
+                "what": f"disk of {settings.home}",
+                "why": f"only {human_size(free)} are free",
+                "remedy": "Free some space.",
+            }
         )
     return problems
-
-
-async def _rows(tx: Transaction, sql: str) -> list[Row]:
-    return await tx.rows(sql)
