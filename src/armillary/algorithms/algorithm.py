@@ -39,7 +39,7 @@ def class_of_exit(code: int) -> ErrorClass | None:
 
 @dataclass(frozen=True)
 class Input:
-    """A role that granules play in the job."""
+    """A role that granules play in the job; one that names no collection takes any."""
 
     role: str
     collections: tuple[str, ...]

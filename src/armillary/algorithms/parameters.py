@@ -19,10 +19,10 @@ def check_schema(algorithm: Algorithm) -> None:
         path = ".".join(["parameters", *(str(step) for step in getattr(error, "instance_path", [])[1:])])
         raise UsageError(f"{path} is not a JSON Schema: {_sentence(error)}", "Correct it.", field=path) from error
     defaults = {name: schema["default"] for name, schema in algorithm.parameters.items() if "default" in schema}
-    for error in validator.iter_errors(defaults):
-        if error.instance_path:
-            field = f"parameters.{error.instance_path[0]}.default"
-            raise UsageError(f"{field}: {error.message}.", "Make the default fit its own schema.", field=field)
+    for wrong in validator.iter_errors(defaults):
+        if wrong.instance_path:
+            field = f"parameters.{wrong.instance_path[0]}.default"
+            raise UsageError(f"{field}: {wrong.message}.", "Make the default fit its own schema.", field=field)
 
 
 def check_parameters(algorithm: Algorithm, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,18 +3,19 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from armillary.accounts.actor import Actor, system
 from armillary.accounts.permit import permit
 from armillary.algorithms import specfile, store
 from armillary.algorithms.algorithm import Registered
-from armillary.algorithms.bundle import Bundle
+from armillary.algorithms.bundle import Bundle, known
 from armillary.algorithms.parameters import check_schema
 from armillary.base import events
 from armillary.base.canonical import digest_of
 from armillary.base.db import Transaction
 from armillary.base.errors import Conflict, NotFound, UsageError
+from armillary.base.storage import Store
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Registration:
     """What registering did."""
 
     registered: Registered
-    outcome: Literal["create", "same"]
+    is_new: bool
 
 
 async def register(tx: Transaction, actor: Actor, document: Mapping[str, Any], bundle: Bundle | None) -> Registration:
@@ -36,6 +37,20 @@ async def register(tx: Transaction, actor: Actor, document: Mapping[str, Any], b
             field="environment.lock",
         )
     return await _store(tx, actor, wished)
+
+
+async def bundle_of(objects: Store, document: Mapping[str, Any]) -> Bundle | None:
+    """The bundle that a document carries, found in the store; before any transaction."""
+    carried = document.get("bundle")
+    if carried is None:
+        return None
+    if (
+        not isinstance(carried, Mapping)
+        or not isinstance(carried.get("sha256"), str)
+        or not isinstance(carried.get("size"), int)
+    ):
+        raise UsageError("bundle is not {sha256, size}.", "Send the bundle first and name it so.", field="bundle")
+    return await known(objects, carried["sha256"], carried["size"])
 
 
 async def register_builtin(tx: Transaction, document: Mapping[str, Any]) -> Registration:
@@ -96,7 +111,7 @@ async def _store(tx: Transaction, actor: Actor, wished: Registered) -> Registrat
             group=actor.group,
             detail={"digest": wished.digest},
         )
-        return Registration(wished, "create")
+        return Registration(wished, is_new=True)
     found = await store.find(tx, system("algorithms").scope, algorithm.id, algorithm.version)
     assert found is not None
     if found.digest != wished.digest:
@@ -106,4 +121,4 @@ async def _store(tx: Transaction, actor: Actor, wished: Registered) -> Registrat
             "Raise the version and apply again.",
             field="version",
         )
-    return Registration(found, "same")
+    return Registration(found, is_new=False)

@@ -106,8 +106,8 @@ def _input(role: str, part: Document) -> Input:
     field = f"inputs.{role}"
     _known(part, ["collection", "many", "optional", "ordered", "description"], field)
     collections = part.get("collection")
-    names = [collections] if isinstance(collections, str) else collections
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+    names = [collections] if isinstance(collections, str) else [] if collections is None else collections
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UsageError(
             f"{field}.collection is not a collection or a list of them.",
             "Name one.",

@@ -398,6 +398,7 @@ create table worker (
     registered_at timestamptz not null default armillary_now(),
     beat_at     timestamptz not null default armillary_now(),
     idle_since  timestamptz default armillary_now(),  -- null: it runs something
+    drained_at  timestamptz,                       -- since when it takes nothing new
     ended_at    timestamptz
 ) with (fillfactor = 50);
 create index worker_live on worker (pool) where state <> 'gone';

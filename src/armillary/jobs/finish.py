@@ -1,0 +1,214 @@
+"""Finish attempts: fence, outputs, provenance, states and events in one transaction, a savepoint for each report."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from armillary.accounts.actor import Actor
+from armillary.algorithms.algorithm import Algorithm, ErrorClass
+from armillary.algorithms.register import by_digest
+from armillary.base.crash import crash_point
+from armillary.base.db import Row, Transaction
+from armillary.base.errors import ArmillaryError, NotFound, TransientError, UsageError
+from armillary.base.wakes import JOBS, QUEUE, WORK
+from armillary.granules import ingest
+from armillary.granules.granule import Reference
+from armillary.jobs import retry, store
+from armillary.jobs.job import AttemptOutcome, Ending, Held, JobState, MadeOutput, Report, Result
+from armillary.jobs.queue import is_holder
+from armillary.provenance import record
+from armillary.provenance.activity import Activity
+
+MAX_RESULT_BYTES = 64 * 1024
+
+
+async def finish(tx: Transaction, actor: Actor, worker_id: UUID, host: str, reports: Sequence[Report]) -> list[Result]:
+    """Record what a worker reports; the answers keep the order of the reports.
+
+    Repeating a recorded report answers recorded; one that comes after its lease was taken away is refused.
+    """
+    held = await store.lock_leases(tx, [report.job_id for report in reports])
+    results: dict[tuple[UUID, int], Result] = {}
+    endings: list[Ending] = []
+    late: list[Report] = []
+    for report in sorted(reports, key=lambda one: one.job_id):
+        key = report.job_id, report.lease
+        lease = held.get(report.job_id)
+        if lease is None or not is_holder(lease, worker_id, report.lease) or key in results:
+            late.append(report)
+            continue
+        ending, problem = await _end(tx, actor, lease, report)
+        endings.append(ending)
+        results[key] = (
+            Result(*key, "problem", ending.reason, problem.problem()) if problem else Result(*key, "recorded")
+        )
+    if endings:
+        await _write(tx, host, endings)
+    results |= await _late(tx, worker_id, [one for one in late if (one.job_id, one.lease) not in results])
+    crash_point("finish.before-commit")
+    return [results[report.job_id, report.lease] for report in reports]
+
+
+async def _end(tx: Transaction, actor: Actor, held: Held, report: Report) -> tuple[Ending, ArmillaryError | None]:
+    """What the report makes of the job; a success whose outputs are refused is a failure with that problem."""
+    registered = await by_digest(tx, held.algorithm_digest)
+    if report.outcome is not AttemptOutcome.SUCCEEDED:
+        return _unsuccessful(held, report, registered.algorithm), None
+    try:
+        async with tx.savepoint():
+            made = await _commit(tx, actor, held, report, registered.algorithm)
+    except ArmillaryError as error:
+        failed = replace(
+            report,
+            outcome=AttemptOutcome.FAILED,
+            error_class=class_of_refusal(error),
+            reason=f"Its outputs were refused: {error}",
+        )
+        return _unsuccessful(held, failed, registered.algorithm), error
+    return (
+        Ending(
+            held, report.outcome, JobState.SUCCEEDED, report.reason, "", exit_code=report.exit_code,
+            started_at=report.started_at, ended_at=report.ended_at, usage=report.usage, result=report.result,
+            failures=held.failures, outputs=made,
+        ),
+        None,
+    )  # fmt: skip
+
+
+async def _commit(tx: Transaction, actor: Actor, held: Held, report: Report, algorithm: Algorithm) -> list[MadeOutput]:
+    """Check the outputs against the declaration and make them visible."""
+    check_outputs(algorithm, report)
+    made = []
+    for output in report.outputs:
+        if isinstance(output.commit, ArmillaryError):
+            raise output.commit
+        committed = await ingest.commit(tx, actor, output.commit, job=held.job_id, lease=held.lease)
+        wished = algorithm.outputs[output.output].collection
+        if committed.collection != wished:
+            raise UsageError(
+                f"Output {output.output!r} was uploaded to {committed.collection}, not {wished}.",
+                "Upload it to the collection that the algorithm declares.",
+                field=f"outputs.{output.output}",
+            )
+        made.append(MadeOutput(output.output, committed))
+    return made
+
+
+def check_outputs(algorithm: Algorithm, report: Report) -> None:
+    """Refuse outputs that the algorithm does not declare, and the lack of those that it does."""
+    for output in report.outputs:
+        if output.output not in algorithm.outputs:
+            known = ", ".join(algorithm.outputs) or "none"
+            raise UsageError(
+                f"{algorithm.id} declares no output {output.output!r}.", f"It declares: {known}.", field="outputs"
+            )
+    for name, declared in algorithm.outputs.items():
+        count = sum(output.output == name for output in report.outputs)
+        if count == 0 and not declared.optional:
+            remedy = f"Write outputs/{name}/<granule id>/, or declare it optional."
+            raise UsageError(f"The algorithm left no output {name!r}.", remedy, field=f"outputs.{name}")
+        if count > 1 and not declared.many:
+            remedy = "Write one, or declare it many: true."
+            raise UsageError(f"The algorithm left {count} granules as {name!r}.", remedy, field=f"outputs.{name}")
+
+
+def class_of_refusal(error: ArmillaryError) -> ErrorClass:
+    """Whose fault refused outputs are: bytes that did not arrive are worth another attempt, wrong products are not."""
+    if isinstance(error, NotFound | TransientError) or error.field == "assets":
+        return ErrorClass.INFRASTRUCTURE
+    return ErrorClass.SCIENCE_ERROR
+
+
+def _unsuccessful(held: Held, report: Report, algorithm: Algorithm) -> Ending:
+    reason = " ".join(filter(None, [report.reason, report.remedy]))
+    ending = Ending(
+        held, report.outcome, JobState.CANCELLED, reason, "Cancelled.", ErrorClass.CANCELLED, report.exit_code,
+        report.started_at, report.ended_at, report.usage, report.result, held.failures,
+    )  # fmt: skip
+    if held.stop == "cancel" or report.outcome is AttemptOutcome.CANCELLED:
+        return replace(ending, outcome=AttemptOutcome.CANCELLED)
+    error_class = _error_class(report)
+    decision = retry.decide(
+        algorithm.retry, error_class, attempt=held.lease, failures=held.failures, resources=held.resources,
+        jitter=random.random(),
+    )  # fmt: skip
+    ending = replace(
+        ending,
+        outcome=AttemptOutcome.PREEMPTED if error_class is ErrorClass.PREEMPTED else AttemptOutcome.FAILED,
+        error_class=error_class,
+        failures=decision.failures,
+    )
+    said = f"Attempt {held.lease}: {error_class}. {reason}".rstrip()
+    if isinstance(decision, retry.NoRetry):
+        return replace(ending, state=JobState.FAILED, job_reason=f"{said} {decision.reason}")
+    return replace(
+        ending,
+        state=JobState.QUEUED,
+        job_reason=f"{said} {decision.reason}",
+        delay_seconds=decision.delay_seconds,
+        resources=decision.resources,
+    )
+
+
+def _error_class(report: Report) -> ErrorClass:
+    if report.outcome is AttemptOutcome.PREEMPTED:
+        return ErrorClass.PREEMPTED
+    # A worker that lives has not lost the job, and it was not asked to cancel it.
+    if report.error_class in (None, ErrorClass.LOST, ErrorClass.CANCELLED):
+        return ErrorClass.INFRASTRUCTURE
+    return report.error_class
+
+
+async def _write(tx: Transaction, host: str, endings: Sequence[Ending]) -> None:
+    await store.end(tx, endings)
+    done = [ending for ending in endings if ending.state is JobState.SUCCEEDED]
+    if done:
+        inputs = await store.inputs_of(tx, [ending.held.job_id for ending in done])
+        await record.record(tx, [_activity(host, ending, inputs.get(ending.held.job_id, [])) for ending in done])
+    for channel in (JOBS, WORK):
+        tx.wake(channel)
+    if any(ending.state is JobState.QUEUED for ending in endings):
+        tx.wake(QUEUE)
+
+
+def _activity(host: str, ending: Ending, inputs: Sequence[Row]) -> Activity:
+    held = ending.held
+    return Activity(
+        job_id=held.job_id,
+        attempt=held.lease,
+        algorithm=held.algorithm,
+        algorithm_version=held.algorithm_version,
+        algorithm_digest=held.algorithm_digest,
+        parameters=held.parameters,
+        host=host,
+        group=held.group,
+        agent=held.created_by,
+        started_at=_first(ending.started_at, held.leased_at),
+        ended_at=_first(ending.ended_at, ending.started_at, held.leased_at),
+        used=[(row["role"], Reference(row["collection"], row["granule"], row["revision"])) for row in inputs],
+        # What was there already, byte for byte, keeps the maker that it has.
+        generated=[
+            (made.output, made.committed.reference) for made in ending.outputs if made.committed.outcome != "same"
+        ],
+    )
+
+
+def _first(*times: datetime | None) -> datetime:
+    return next(time for time in times if time is not None)
+
+
+async def _late(tx: Transaction, worker_id: UUID, reports: Sequence[Report]) -> dict[tuple[UUID, int], Result]:
+    """Reports without a lease: said before, or too late."""
+    pairs = [(report.job_id, report.lease) for report in reports]
+    ended = await store.ended_attempts(tx, pairs) if pairs else {}
+    results = {}
+    for pair in pairs:
+        attempt = ended.get(pair)
+        if attempt and attempt["worker_id"] == worker_id and attempt["outcome"] != AttemptOutcome.LOST:
+            results[pair] = Result(*pair, "recorded", "It was recorded before.")
+        else:
+            why = attempt["reason"] if attempt else "This worker does not hold that lease."
+            results[pair] = Result(*pair, "refused", f"The lease was taken away: {why}" if attempt else why)
+    return results

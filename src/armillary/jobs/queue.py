@@ -1,0 +1,270 @@
+"""The queue: lease jobs to a worker, keep the leases, take them back. A lease is fenced by the job and its number."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from armillary.algorithms.algorithm import ErrorClass, Registered, Resources
+from armillary.algorithms.register import by_digest
+from armillary.base.db import Row, Transaction
+from armillary.base.wakes import COMMANDS, JOBS, QUEUE, WORK
+from armillary.granules import find
+from armillary.granules.granule import Granule, Reference
+from armillary.jobs import retry, store
+from armillary.jobs.job import AttemptOutcome, Ending, Held, JobState, Stop
+
+MAX_LEASES = 200  # in one call
+NOTHING = Resources(0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class LeasedInput:
+    """A granule that the job reads."""
+
+    role: str
+    reference: Reference
+    granule: Granule
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What an earlier attempt left to go on from."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right, and all that is needed, to run a job."""
+
+    job_id: UUID
+    number: int
+    leased_at: datetime
+    registered: Registered
+    parameters: dict[str, Any]
+    inputs: Sequence[LeasedInput]
+    resources: Resources
+    checkpoint: Checkpoint | None
+    group: str
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a worker says of a job that it runs."""
+
+    job_id: UUID
+    lease: int
+    progress: Mapping[str, Any] | None = None
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a worker is to do: stop these, and kill those that it no longer holds."""
+
+    stop: Sequence[tuple[UUID, int, Stop]]
+    gone: Sequence[tuple[UUID, int]]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a pool has to do now: jobs that wait or run, what they need in all, and the most that one waiting needs."""
+
+    waiting: int = 0
+    running: int = 0
+    cpu: float = 0.0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    largest: Resources = NOTHING
+
+
+async def lease(tx: Transaction, worker_id: UUID, host: str, pool: str, free: Resources, count: int) -> list[Lease]:
+    """Give the worker up to `count` jobs that together fit into what it has free; the caller has locked the worker."""
+    rows = await store.lease(tx, worker_id, host, pool, free, min(count, MAX_LEASES))
+    if not rows:
+        return []
+    tx.wake(JOBS)
+    references = {Reference(*one[1:]) for row in rows for one in row["inputs"] or ()}
+    granules = await find.at_revisions(tx, list(references)) if references else {}
+    leases = []
+    for row in rows:
+        inputs = [(role, Reference(*rest)) for role, *rest in row["inputs"] or ()]
+        missing = [reference for _, reference in inputs if reference not in granules]
+        if missing:
+            await _fail_unreadable(tx, row["id"], missing[0])
+            continue
+        leases.append(
+            Lease(
+                job_id=row["id"],
+                number=row["lease"],
+                leased_at=row["leased_at"],
+                registered=await by_digest(tx, row["algorithm_digest"]),
+                parameters=row["parameters"],
+                inputs=[LeasedInput(role, reference, granules[reference]) for role, reference in inputs],
+                resources=Resources(**row["resources"]),
+                checkpoint=_checkpoint(row),
+                group=row["group"],
+            )
+        )
+    return leases
+
+
+async def beat(tx: Transaction, worker_id: UUID, beats: Sequence[Beat], forgotten_after: timedelta) -> Orders:
+    """Compare what a worker runs with what it holds.
+
+    A lease that it does not know (the answer that gave it was lost) goes back after a while.
+    """
+    held = {(row["job_id"], row["lease"]): row for row in await store.leases_of(tx, worker_id)}
+    said = {(one.job_id, one.lease) for one in beats}
+    forgotten = [pair for pair, row in held.items() if pair not in said and row["age"] > forgotten_after]
+    if forgotten:
+        await give_back(tx, worker_id, forgotten, "Its worker never took it up.")
+    news = [one for one in beats if (one.job_id, one.lease) in held and (one.progress is not None or one.started_at)]
+    if news:
+        await store.progress(tx, worker_id, [_news(one) for one in news])
+        if any(one.progress is not None for one in news):
+            tx.wake(JOBS)
+    return Orders(
+        stop=[(*pair, row["stop"]) for pair, row in held.items() if row["stop"] and pair not in forgotten],
+        gone=[pair for pair in said if pair not in held],
+    )
+
+
+async def orders(tx: Transaction, worker_id: UUID) -> list[tuple[UUID, int, Stop]]:
+    """What a worker is asked to stop."""
+    return [(row["job_id"], row["lease"], row["stop"]) for row in await store.leases_of(tx, worker_id) if row["stop"]]
+
+
+async def holds(tx: Transaction, worker_id: UUID, pairs: Sequence[tuple[UUID, int]]) -> set[tuple[UUID, int]]:
+    """Those of these leases that the worker holds, locked until the transaction ends."""
+    found = await store.lock_leases(tx, [job for job, _ in pairs])
+    return {pair for pair in pairs if is_holder(found.get(pair[0]), worker_id, pair[1])}
+
+
+def is_holder(held: Held | None, worker_id: UUID, number: int) -> bool:
+    """The fence: only the holder of the current number may report."""
+    return held is not None and held.worker_id == worker_id and held.lease == number
+
+
+async def give_back(tx: Transaction, worker_id: UUID, pairs: Sequence[tuple[UUID, int]], reason: str) -> int:
+    """A worker hands leases back; nothing is counted against their jobs."""
+    found = await store.lock_leases(tx, [job for job, _ in pairs])
+    held = [found[job] for job, number in pairs if is_holder(found.get(job), worker_id, number)]
+    return await _take_back(tx, held, ErrorClass.PREEMPTED, reason)
+
+
+async def give_back_all(tx: Transaction, worker_id: UUID, reason: str) -> int:
+    """A worker leaves and hands back what it holds."""
+    held = await store.lock_leases_of(tx, [worker_id])
+    return await _take_back(tx, list(held.values()), ErrorClass.PREEMPTED, reason)
+
+
+async def lose(tx: Transaction, workers: Sequence[UUID], reason: str) -> int:
+    """Take every lease from workers that are gone; their late reports will be refused."""
+    held = await store.lock_leases_of(tx, workers)
+    return await _take_back(tx, list(held.values()), ErrorClass.LOST, reason)
+
+
+async def holders(tx: Transaction) -> list[UUID]:
+    """Workers that hold a lease."""
+    return await store.holders(tx)
+
+
+async def preempt(tx: Transaction, worker_id: UUID) -> None:
+    """Ask a worker to give up what it runs; the jobs go on elsewhere, from their checkpoints."""
+    if await store.preempt(tx, worker_id):
+        tx.wake(COMMANDS)
+
+
+async def demand(tx: Transaction) -> dict[str, Demand]:
+    """What waits, per pool."""
+    return {
+        row["pool"]: Demand(
+            row["waiting"],
+            row["running"],
+            float(row["cpu"]),
+            int(row["memory_bytes"]),
+            int(row["disk_bytes"]),
+            Resources(row["largest_cpu"], row["largest_memory_bytes"], row["largest_disk_bytes"], 0),
+        )
+        for row in await store.demand(tx)
+    }
+
+
+async def referred(tx: Transaction, references: Sequence[Reference]) -> set[Reference]:
+    """Those revisions that a live job refers to: retention must leave them."""
+    return await store.live_references(tx, references)
+
+
+async def _take_back(tx: Transaction, held: Sequence[Held], error_class: ErrorClass, reason: str) -> int:
+    if not held:
+        return 0
+    await store.end(tx, [await _interrupted(tx, one, error_class, reason) for one in held])
+    for channel in (QUEUE, JOBS, WORK):
+        tx.wake(channel)
+    return len(held)
+
+
+async def _interrupted(tx: Transaction, held: Held, error_class: ErrorClass, reason: str) -> Ending:
+    """The end of an attempt that never finished: its job goes back, or is cancelled if that was asked."""
+    outcome = AttemptOutcome.LOST if error_class is ErrorClass.LOST else AttemptOutcome.PREEMPTED
+    if held.stop == "cancel":
+        return Ending(held, outcome, JobState.CANCELLED, reason, "Cancelled; its worker did not answer any more.",
+                      ErrorClass.CANCELLED, failures=held.failures)  # fmt: skip
+    policy = (await by_digest(tx, held.algorithm_digest)).algorithm.retry
+    decision = retry.decide(
+        policy,
+        error_class,
+        attempt=held.lease,
+        failures=held.failures,
+        resources=held.resources,
+        jitter=random.random(),
+    )
+    assert isinstance(decision, retry.Retry), "loss and preemption are always tried again"
+    return Ending(
+        held,
+        outcome,
+        JobState.QUEUED,
+        reason,
+        f"{reason} {decision.reason}",
+        error_class,
+        failures=decision.failures,
+        delay_seconds=decision.delay_seconds,
+        resources=decision.resources,
+    )
+
+
+async def _fail_unreadable(tx: Transaction, job: UUID, missing: Reference) -> None:
+    held = (await store.lock_leases(tx, [job]))[job]
+    reason = f"Its input {missing} revision {missing.revision} is no longer catalogued."
+    ending = Ending(
+        held,
+        AttemptOutcome.FAILED,
+        JobState.FAILED,
+        reason,
+        reason,
+        ErrorClass.INPUT_MISSING,
+        failures=held.failures + 1,
+    )
+    await store.end(tx, [ending])
+    tx.wake(WORK)
+
+
+def _checkpoint(row: Row) -> Checkpoint | None:
+    if row["checkpoint_key"] is None:
+        return None
+    return Checkpoint(row["checkpoint_key"], row["checkpoint_sha256"], row["checkpoint_size"])
+
+
+def _news(one: Beat) -> dict[str, Any]:
+    return {
+        "job": str(one.job_id),
+        "lease": one.lease,
+        "progress": one.progress,
+        "started_at": one.started_at.isoformat() if one.started_at else None,
+    }

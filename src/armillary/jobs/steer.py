@@ -1,0 +1,104 @@
+"""Steer a job by hand: hold it, release it, move it in its queue, try it again."""
+
+from uuid import UUID
+
+import psycopg
+
+from armillary.accounts.actor import Actor
+from armillary.accounts.permit import permit
+from armillary.base import events
+from armillary.base.db import Row, Transaction
+from armillary.base.errors import Conflict, NotFound, UsageError
+from armillary.base.wakes import JOBS, QUEUE
+from armillary.jobs import store
+from armillary.jobs.job import TRANSITIONS, JobState
+from armillary.jobs.submit import PRIORITIES
+
+
+async def hold(tx: Transaction, actor: Actor, job: UUID) -> JobState:
+    """Keep a waiting job from running until it is released."""
+    row = await locked(tx, actor, job)
+    return await _move(tx, actor, row, JobState.HELD, f"{actor.account} holds it.", "job.held")
+
+
+async def release(tx: Transaction, actor: Actor, job: UUID) -> JobState:
+    """Let a held job run."""
+    row = await locked(tx, actor, job)
+    if row["state"] != JobState.HELD:
+        raise Conflict(f"Job {job} is {row['state']}, not held.", "There is nothing to release.")
+    tx.wake(QUEUE)
+    return await _move(tx, actor, row, JobState.QUEUED, f"{actor.account} released it.", "job.released")
+
+
+async def again(tx: Transaction, actor: Actor, job: UUID) -> JobState:
+    """Try a job again that failed or was cancelled, with a fresh budget; a job that waits after a failure, at once."""
+    row = await locked(tx, actor, job)
+    state = JobState(row["state"])
+    if state is JobState.QUEUED:
+        await store.set_state(tx, job, state, f"{actor.account} wants it tried at once.")
+        await announce(tx, actor, row, "job.retried", state)
+        tx.wake(QUEUE)
+        return state
+    if JobState.QUEUED not in TRANSITIONS[state] or state.is_live:
+        raise Conflict(f"Job {job} is {state}.", "Only what failed or was cancelled is tried again.")
+    try:
+        async with tx.savepoint():
+            await store.enqueue_again(tx, job)
+    except psycopg.errors.UniqueViolation as error:
+        raise Conflict(f"Another live job does the same work as {job}.", "Wait for that one.") from error
+    tx.wake(QUEUE)
+    return await _move(tx, actor, row, JobState.QUEUED, f"{actor.account} wants it tried again.", "job.retried")
+
+
+async def prioritise(tx: Transaction, actor: Actor, job: UUID, priority: int) -> JobState:
+    """Move a waiting job within its queue; higher runs first."""
+    row = await locked(tx, actor, job)
+    state = JobState(row["state"])
+    if priority not in PRIORITIES:
+        raise UsageError(f"priority {priority} is out of range.", "Choose -1000 to 1000.", field="priority")
+    if state not in (JobState.HELD, JobState.QUEUED):
+        raise Conflict(f"Job {job} is {state}.", "Only what waits has a priority to change.")
+    await store.set_priority(tx, job, priority)
+    await announce(tx, actor, row, "job.prioritised", state)
+    return state
+
+
+async def locked(tx: Transaction, actor: Actor, job: UUID) -> Row:
+    """The job, locked, if the actor may change it."""
+    row = await store.lock(tx, job, actor.scope)
+    if row is None:
+        raise NotFound(f"There is no job {job}.", "`armillary job list` shows those that are.")
+    permit(actor, "change", row["group"])
+    return row
+
+
+async def announce(tx: Transaction, actor: Actor, row: Row, kind: str, state: JobState) -> None:
+    """Emit what was done to a locked job, whose version was raised."""
+    await events.emit(
+        tx,
+        subject=f"job:{row['id']}",
+        version=row["version"] + 1,
+        kind=kind,
+        actor=actor.account,
+        group=row["group"],
+        detail={
+            "job": str(row["id"]),
+            "algorithm": row["algorithm"],
+            "version": row["algorithm_version"],
+            "attempt": row["attempts"],
+            "state": state,
+            "cause": row["cause"],
+        },
+    )
+    tx.wake(JOBS)
+
+
+async def _move(tx: Transaction, actor: Actor, row: Row, to: JobState, reason: str, kind: str) -> JobState:
+    state = JobState(row["state"])
+    if state is to:
+        return state
+    if to not in TRANSITIONS[state]:
+        raise Conflict(f"Job {row['id']} is {state} and cannot become {to}.", "See its state and reason.")
+    await store.set_state(tx, row["id"], to, reason)
+    await announce(tx, actor, row, kind, to)
+    return to

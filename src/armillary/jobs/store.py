@@ -1,0 +1,541 @@
+"""The SQL of jobs, their queue, attempts and logs.
+
+Locks are taken in one order everywhere: the job's row in `job_queue` first (while it lives), then its row in `job`.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from armillary.accounts.permit import VISIBLE
+from armillary.algorithms.algorithm import Resources
+from armillary.base.db import Row, Transaction, jsonb
+from armillary.granules.granule import Reference
+from armillary.jobs.job import Ending, Held, JobKey, JobState, resources_json
+
+# Submitting ----------------------------------------------------------------------------------------------------
+
+
+async def insert(tx: Transaction, jobs: Sequence[Mapping[str, Any]]) -> dict[UUID, JobState]:
+    """Enqueue all that have no twin, with inputs and events, in one statement; returns those that were."""
+    rows = await tx.rows(
+        """with wanted as materialized (
+               select * from jsonb_to_recordset(%(jobs)s) as w (
+                   id uuid, algorithm text, algorithm_version text, algorithm_digest text, parameters jsonb,
+                   identity text, twins text, reuses boolean, state text, pool text, priority integer,
+                   resources jsonb, cause jsonb, "group" text, created_by text, inputs jsonb)),
+           queued as (
+               insert into job_queue (job_id, pool, identity, "group", is_shared, priority, ready_at,
+                                      cpu, memory_bytes, disk_bytes)
+               select id, pool, identity, "group", twins <> 'again', priority,
+                      case state when 'held' then 'infinity' else armillary_now() end,
+                      (resources->>'cpu')::real, (resources->>'memory_bytes')::bigint,
+                      (resources->>'disk_bytes')::bigint
+               from wanted
+               where not (reuses and exists (
+                   select from job where job.identity = wanted.identity and job."group" = wanted."group"
+                       and job.state = 'succeeded'))
+               order by identity
+               on conflict (identity, "group") where is_shared do nothing
+               returning job_id),
+           made as (
+               insert into job (id, algorithm, algorithm_version, algorithm_digest, parameters, identity, twins, state,
+                                pool, priority, resources, cause, "group", created_by)
+               select id, algorithm, algorithm_version, algorithm_digest, parameters, identity, twins, state,
+                      pool, priority, resources, cause, "group", created_by
+               from wanted join queued on queued.job_id = wanted.id),
+           inputs as (
+               insert into job_input (job_id, role, position, collection, granule, revision)
+               select queued.job_id, i.role, i.position, i.collection, i.granule, i.revision
+               from queued join wanted on wanted.id = queued.job_id,
+                   jsonb_to_recordset(wanted.inputs)
+                       as i (role text, position integer, collection text, granule text, revision integer))
+           select wanted.id, wanted.state,
+                  armillary_emit('job:' || wanted.id, 1, 'job.submitted', created_by, "group",
+                      jsonb_build_object('job', wanted.id, 'algorithm', algorithm, 'version', algorithm_version,
+                          'pool', pool, 'state', state, 'cause', cause))
+           from wanted join queued on queued.job_id = wanted.id""",
+        {"jobs": jsonb(jobs)},
+    )
+    return {row["id"]: JobState(row["state"]) for row in rows}
+
+
+async def live_twins(tx: Transaction, group: str, identities: Sequence[str]) -> dict[str, JobKey]:
+    """The live jobs that an equal submission shares."""
+    rows = await tx.rows(
+        """select queue.identity, job.id, job.state from job_queue as queue join job on job.id = queue.job_id
+           where queue.identity = any(%s) and queue."group" = %s and is_shared""",
+        [list(identities), group],
+    )
+    return {row["identity"]: JobKey(row["id"], JobState(row["state"])) for row in rows}
+
+
+async def done_twins(
+    tx: Transaction, group: str, identities: Sequence[str]
+) -> dict[str, tuple[JobKey, list[Reference]]]:
+    """The newest equal jobs that succeeded, with what they made."""
+    rows = await tx.rows(
+        """select distinct on (identity) identity, id, state,
+                  (select coalesce(jsonb_agg(jsonb_build_array(collection, granule, revision)), '[]')
+                   from job_output where job_id = job.id) as outputs
+           from job where identity = any(%s) and "group" = %s and state = 'succeeded' order by identity, id desc""",
+        [list(identities), group],
+    )
+    return {
+        row["identity"]: (JobKey(row["id"], JobState(row["state"])), [Reference(*one) for one in row["outputs"]])
+        for row in rows
+    }
+
+
+# Leasing -------------------------------------------------------------------------------------------------------
+
+
+async def lease(tx: Transaction, worker_id: UUID, host: str, pool: str, free: Resources, count: int) -> list[Row]:
+    """Give a worker the first jobs that fit into what it has free together: claim, state and attempt in one statement."""
+    return await tx.rows(
+        """with candidate as materialized (
+               select job_id, priority, ready_at, cpu, memory_bytes, disk_bytes from job_queue
+               where pool = %(pool)s and worker_id is null and ready_at < 'infinity'
+                   and ready_at <= (select armillary_now())
+                   and cpu <= %(cpu)s and memory_bytes <= %(memory)s and disk_bytes <= %(disk)s
+               order by priority desc, ready_at, job_id limit %(count)s
+               for update skip locked),
+           fitting as (
+               select job_id from (
+                   select job_id, sum(cpu) over before as cpu, sum(memory_bytes) over before as memory_bytes,
+                          sum(disk_bytes) over before as disk_bytes
+                   from candidate window before as (order by priority desc, ready_at, job_id)) as together
+               where cpu <= %(cpu)s + 1e-6 and memory_bytes <= %(memory)s and disk_bytes <= %(disk)s),
+           claimed as (
+               update job_queue as queue
+               set worker_id = %(worker)s, lease = lease + 1, leased_at = armillary_now(), stop = null
+               from fitting where queue.job_id = fitting.job_id
+               returning queue.job_id, queue.lease, queue.leased_at, queue.priority, queue.ready_at),
+           started as (
+               update job set state = 'running', version = version + 1, reason = '', attempts = claimed.lease,
+                   progress = '{}', started_at = coalesce(started_at, claimed.leased_at)
+               from claimed where job.id = claimed.job_id
+               returning job.id, claimed.lease, claimed.leased_at, claimed.priority, claimed.ready_at,
+                   job.algorithm_digest, job.parameters, job.resources, job."group"),
+           tried as (
+               insert into attempt (job_id, number, leased_at, worker_id, host, pool, resources)
+               select id, lease, leased_at, %(worker)s, %(host)s, %(pool)s, resources from started)
+           select started.*, checkpoint.key as checkpoint_key, checkpoint.sha256 as checkpoint_sha256,
+                  checkpoint.size_bytes as checkpoint_size,
+                  (select jsonb_agg(jsonb_build_array(role, collection, granule, revision) order by role, position)
+                   from job_input where job_id = started.id) as inputs
+           from started left join checkpoint on checkpoint.job_id = started.id
+           order by started.priority desc, started.ready_at, started.id""",
+        {
+            "worker": worker_id,
+            "host": host,
+            "pool": pool,
+            "cpu": free.cpu,
+            "memory": free.memory_bytes,
+            "disk": free.disk_bytes,
+            "count": count,
+        },
+    )
+
+
+async def leases_of(tx: Transaction, worker_id: UUID) -> list[Row]:
+    """What a worker holds, with what it is asked to stop."""
+    return await tx.rows(
+        """select job_id, lease, stop, armillary_now() - leased_at as age from job_queue where worker_id = %s""",
+        [worker_id],
+    )
+
+
+async def holders(tx: Transaction) -> list[UUID]:
+    """Workers that hold a lease."""
+    rows = await tx.rows("select distinct worker_id from job_queue where worker_id is not null")
+    return [row["worker_id"] for row in rows]
+
+
+async def lock_leases(tx: Transaction, jobs: Sequence[UUID]) -> dict[UUID, Held]:
+    """These jobs, if they are leased, locked in the order of their ids."""
+    return await _held(tx, "queue.job_id = any(%s)", [list(jobs)])
+
+
+async def lock_leases_of(tx: Transaction, workers: Sequence[UUID]) -> dict[UUID, Held]:
+    """All that these workers hold, locked in the order of the jobs' ids."""
+    return await _held(tx, "queue.worker_id = any(%s)", [list(workers)])
+
+
+async def _held(tx: Transaction, condition: str, params: list[Any]) -> dict[UUID, Held]:
+    rows = await tx.rows(
+        f"""select queue.job_id, queue.lease, queue.worker_id, queue.leased_at, queue.stop, job.algorithm,
+                   job.algorithm_version, job.algorithm_digest, job.parameters, job.resources, job.failures, job.pool,
+                   job."group", job.created_by, job.cause
+            from job_queue as queue join job on job.id = queue.job_id
+            where queue.worker_id is not null and {condition}
+            order by queue.job_id for update of queue""",
+        params,
+    )
+    return {row["job_id"]: Held(**row | {"resources": Resources(**row["resources"])}) for row in rows}
+
+
+async def progress(tx: Transaction, worker_id: UUID, beats: Sequence[Mapping[str, Any]]) -> None:
+    """Note how far the jobs of a worker are, under its leases."""
+    await tx.execute(
+        """with beat as materialized (
+               select * from jsonb_to_recordset(%(beats)s) as b (job uuid, lease integer, progress jsonb,
+                                                                started_at timestamptz)),
+           held as (
+               select beat.*, queue.leased_at from beat join job_queue as queue on queue.job_id = beat.job
+                   and queue.lease = beat.lease and queue.worker_id = %(worker)s),
+           started as (
+               update attempt set started_at = held.started_at from held
+               where attempt.job_id = held.job and attempt.number = held.lease and attempt.leased_at = held.leased_at
+                   and attempt.started_at is null and attempt.ended_at is null and held.started_at is not null)
+           update job set progress = held.progress from held
+           where job.id = held.job and held.progress is not null and job.progress <> held.progress""",
+        {"worker": worker_id, "beats": jsonb(beats)},
+    )
+
+
+# Ending --------------------------------------------------------------------------------------------------------
+
+
+async def ended_attempts(tx: Transaction, pairs: Sequence[tuple[UUID, int]]) -> dict[tuple[UUID, int], Row]:
+    """How attempts ended that no lease stands for any more."""
+    rows = await tx.rows(
+        """select attempt.job_id, number, worker_id, outcome, reason from attempt
+           join unnest(%s::uuid[], %s::integer[]) as wanted (job_id, lease)
+               on wanted.job_id = attempt.job_id and wanted.lease = attempt.number
+           where ended_at is not null""",
+        [[pair[0] for pair in pairs], [pair[1] for pair in pairs]],
+    )
+    return {(row["job_id"], row["number"]): row for row in rows}
+
+
+async def end(tx: Transaction, endings: Sequence[Ending]) -> None:
+    """Write the ends of attempts whose leases are locked, what becomes of their jobs, and the events of it."""
+    await tx.execute(
+        """with ending as materialized (
+               select * from jsonb_to_recordset(%(endings)s) as e (
+                   job_id uuid, lease integer, leased_at timestamptz, outcome text, state text, reason text,
+                   job_reason text, error_class text, exit_code integer, started_at timestamptz, ended_at timestamptz,
+                   usage jsonb, result jsonb, failures integer, delay_seconds float8, resources jsonb, outputs jsonb,
+                   actor text, detail jsonb)),
+           gone as (
+               delete from job_queue using ending
+               where job_queue.job_id = ending.job_id and ending.state <> 'queued'),
+           back as (
+               update job_queue as queue
+               set worker_id = null, leased_at = null, stop = null,
+                   ready_at = armillary_now() + make_interval(secs => ending.delay_seconds),
+                   cpu = (ending.resources->>'cpu')::real,
+                   memory_bytes = (ending.resources->>'memory_bytes')::bigint,
+                   disk_bytes = (ending.resources->>'disk_bytes')::bigint
+               from ending where queue.job_id = ending.job_id and ending.state = 'queued'),
+           closed as (
+               update attempt
+               set outcome = ending.outcome, reason = ending.reason, error_class = ending.error_class,
+                   exit_code = ending.exit_code, usage = ending.usage,
+                   started_at = coalesce(ending.started_at, attempt.started_at),
+                   ended_at = coalesce(ending.ended_at, armillary_now())
+               from ending
+               where attempt.job_id = ending.job_id and attempt.number = ending.lease
+                   and attempt.leased_at = ending.leased_at),
+           made as (
+               insert into job_output (job_id, output, collection, granule, revision)
+               select ending.job_id, o.output, o.collection, o.granule, o.revision
+               from ending, jsonb_to_recordset(ending.outputs)
+                   as o (output text, collection text, granule text, revision integer)),
+           ended as (
+               update job
+               set state = ending.state, version = version + 1, reason = ending.job_reason,
+                   error_class = ending.error_class, failures = ending.failures, result = ending.result,
+                   resources = ending.resources,
+                   ended_at = case when ending.state = 'queued' then null else armillary_now() end
+               from ending where job.id = ending.job_id
+               returning job.id, job.version, job."group", ending.state, ending.actor, ending.detail)
+           select armillary_emit('job:' || id, version,
+                      case state when 'queued' then 'job.requeued' else 'job.finished' end, actor, "group", detail)
+           from ended""",
+        {"endings": jsonb([_ending(ending) for ending in endings])},
+    )
+
+
+def _ending(ending: Ending) -> dict[str, Any]:
+    held = ending.held
+    outputs = [
+        {
+            "output": made.output,
+            "collection": made.committed.collection,
+            "granule": made.committed.id,
+            "revision": made.committed.revision,
+        }
+        for made in ending.outputs
+    ]
+    return {
+        "job_id": str(held.job_id),
+        "lease": held.lease,
+        "leased_at": held.leased_at.isoformat(),
+        "outcome": ending.outcome,
+        "state": ending.state,
+        "reason": ending.reason,
+        "job_reason": ending.job_reason,
+        # A success keeps no class, so that its update stays within the page.
+        "error_class": ending.error_class,
+        "exit_code": ending.exit_code,
+        "started_at": _iso(ending.started_at),
+        "ended_at": _iso(ending.ended_at),
+        "usage": ending.usage,
+        "result": ending.result,
+        "failures": ending.failures,
+        "delay_seconds": ending.delay_seconds,
+        "resources": resources_json(ending.resources or held.resources),
+        "outputs": outputs,
+        "actor": f"worker:{held.worker_id}",
+        "detail": {
+            "job": str(held.job_id),
+            "algorithm": held.algorithm,
+            "version": held.algorithm_version,
+            "attempt": held.lease,
+            "state": ending.state,
+            "outcome": ending.outcome,
+            "error_class": ending.error_class,
+            "reason": ending.job_reason,
+            "cause": held.cause,
+            "outputs": outputs,
+        },
+    }
+
+
+def _iso(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None
+
+
+# Steering ------------------------------------------------------------------------------------------------------
+
+
+async def lock(tx: Transaction, job: UUID, scope: dict[str, Any]) -> Row | None:
+    """A job for a change by hand: its queue row is locked first, then its own."""
+    await tx.execute("select from job_queue where job_id = %s for update", [job])
+    return await tx.row(
+        f"""select job.id, job.version, job.state, job.identity, job.twins, job.pool, job.priority, job.resources,
+                   job.attempts, job.algorithm, job.algorithm_version, job.cause, job."group", queue.worker_id, queue.stop
+            from job left join job_queue as queue on queue.job_id = job.id
+            where job.id = %(job)s and {VISIBLE.replace('"group"', 'job."group"')} for update of job""",
+        scope | {"job": job},
+    )
+
+
+async def set_state(tx: Transaction, job: UUID, state: JobState, reason: str) -> None:
+    """Move a locked job that is not leased; its queue row follows."""
+    await tx.execute(
+        """update job set state = %(state)s, version = version + 1, reason = %(reason)s,
+               error_class = case when %(state)s = 'cancelled' then error_class end,
+               ended_at = case when %(state)s = 'cancelled' then armillary_now() end
+           where id = %(job)s""",
+        {"job": job, "state": state, "reason": reason},
+    )
+    if not state.is_live:
+        await tx.execute("delete from job_queue where job_id = %s", [job])
+    elif state is JobState.HELD:
+        await tx.execute("update job_queue set ready_at = 'infinity' where job_id = %s", [job])
+    else:
+        await tx.execute("update job_queue set ready_at = armillary_now() where job_id = %s", [job])
+
+
+async def enqueue_again(tx: Transaction, job: UUID) -> None:
+    """Give a locked job that has ended a place in the queue and a fresh budget; its lease numbers go on."""
+    await tx.execute(
+        """insert into job_queue (job_id, pool, identity, "group", is_shared, priority, ready_at, cpu, memory_bytes,
+                                  disk_bytes, lease)
+           select id, pool, identity, "group", twins <> 'again', priority, armillary_now(),
+                  (resources->>'cpu')::real, (resources->>'memory_bytes')::bigint, (resources->>'disk_bytes')::bigint,
+                  attempts
+           from job where id = %s""",
+        [job],
+    )
+    await tx.execute("update job set failures = 0, result = null where id = %s", [job])
+
+
+async def set_stop(tx: Transaction, job: UUID, reason: str) -> None:
+    """Ask the worker of a locked, leased job to cancel it."""
+    await tx.execute("update job_queue set stop = 'cancel' where job_id = %s", [job])
+    await tx.execute("update job set version = version + 1, reason = %s where id = %s", [reason, job])
+
+
+async def preempt(tx: Transaction, worker_id: UUID) -> int:
+    """Ask a worker to give up all that it runs."""
+    return await tx.execute("update job_queue set stop = 'preempt' where worker_id = %s and stop is null", [worker_id])
+
+
+async def set_priority(tx: Transaction, job: UUID, priority: int) -> None:
+    """Move a locked job within its queue."""
+    await tx.execute("update job set priority = %s, version = version + 1 where id = %s", [priority, job])
+    await tx.execute("update job_queue set priority = %s where job_id = %s", [priority, job])
+
+
+# Logs and checkpoints ------------------------------------------------------------------------------------------
+
+
+async def append_log(tx: Transaction, worker_id: UUID, chunks: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Keep chunks of the attempts that this worker has or had; one that came before is the same row.
+
+    Returns each attempt taken, with the end of its log.
+    """
+    return await tx.rows(
+        """with chunk as materialized (
+               select * from unnest(%(jobs)s::uuid[], %(leases)s::integer[], %(positions)s::bigint[], %(data)s::bytea[])
+                   as c (job_id, number, position, data)),
+           live as (
+               select queue.job_id, queue.lease as number, queue.leased_at from job_queue as queue
+               where queue.job_id = any(%(jobs)s) and queue.worker_id = %(worker)s),
+           ended as (
+               select attempt.job_id, attempt.number, attempt.leased_at from attempt
+               where attempt.job_id = any(%(jobs)s) and attempt.worker_id = %(worker)s and attempt.outcome <> 'lost'),
+           owned as (select * from live union select * from ended),
+           kept as (
+               insert into log_chunk (job_id, number, position, leased_at, data)
+               select chunk.job_id, chunk.number, chunk.position, owned.leased_at, chunk.data
+               from chunk join owned using (job_id, number)
+               on conflict do nothing)
+           select chunk.job_id, chunk.number, owned.leased_at, max(chunk.position + length(chunk.data)) as log_end
+           from chunk join owned using (job_id, number) group by 1, 2, 3""",
+        {
+            "worker": worker_id,
+            "jobs": [chunk["job"] for chunk in chunks],
+            "leases": [chunk["lease"] for chunk in chunks],
+            "positions": [chunk["position"] for chunk in chunks],
+            "data": [chunk["data"] for chunk in chunks],
+        },
+    )
+
+
+async def trim_log(tx: Transaction, attempt: Row, head_bytes: int, tail_bytes: int) -> None:
+    """Drop the middle of a long log: whole chunks between its head and its tail."""
+    await tx.execute(
+        """delete from log_chunk where job_id = %s and number = %s and leased_at = %s
+               and position >= %s and position + length(data) <= %s""",
+        [attempt["job_id"], attempt["number"], attempt["leased_at"], head_bytes, attempt["log_end"] - tail_bytes],
+    )
+
+
+async def read_log(tx: Transaction, job: UUID, number: int, offset: int, limit: int) -> list[Row]:
+    """Chunks from the one that holds `offset` on."""
+    return await tx.rows(
+        """select position, data from log_chunk
+           where job_id = %(job)s and number = %(number)s and position >= coalesce(
+               (select max(position) from log_chunk
+                where job_id = %(job)s and number = %(number)s and position <= %(offset)s), 0)
+           order by position limit %(limit)s""",
+        {"job": job, "number": number, "offset": offset, "limit": limit},
+    )
+
+
+async def save_checkpoint(
+    tx: Transaction, worker_id: UUID, job: UUID, lease_number: int, key: str, sha256: str, size: int
+) -> tuple[bool, str | None]:
+    """Record a checkpoint under its lease; whether it was taken, and the key of the one that it replaces."""
+    row = await tx.row(
+        """with held as (
+               select job_id from job_queue where job_id = %(job)s and lease = %(lease)s and worker_id = %(worker)s
+               for update),
+           old as (select key from checkpoint where job_id = %(job)s),
+           saved as (
+               insert into checkpoint (job_id, lease, key, sha256, size_bytes)
+               select job_id, %(lease)s, %(key)s, %(sha256)s, %(size)s from held
+               on conflict (job_id) do update set lease = excluded.lease, key = excluded.key, sha256 = excluded.sha256,
+                   size_bytes = excluded.size_bytes, saved_at = armillary_now()
+               returning 1)
+           select exists (select from saved) as saved, (select key from old) as old""",
+        {"job": job, "lease": lease_number, "worker": worker_id, "key": key, "sha256": sha256, "size": size},
+    )
+    assert row is not None
+    return row["saved"], row["old"]
+
+
+# Reading -------------------------------------------------------------------------------------------------------
+
+_JOB = """job.id, job.version, job.algorithm, job.algorithm_version, job.algorithm_digest, job.parameters, job.state,
+    job.reason, job.error_class, job.pool, job.priority, job.twins, job.resources, job.failures, job.attempts,
+    job.progress, job.result, job.cause, job."group", job.created_by, job.created_at, job.started_at, job.ended_at"""
+
+
+async def job(tx: Transaction, id: UUID, scope: dict[str, Any]) -> Row | None:  # noqa: A002
+    """One job, with what only the queue knows of it."""
+    return await tx.row(
+        f"""select {_JOB}, nullif(queue.ready_at, 'infinity') as ready_at, queue.worker_id, queue.stop
+            from job left join job_queue as queue on queue.job_id = job.id
+            where job.id = %(id)s and {VISIBLE.replace('"group"', 'job."group"')}""",
+        scope | {"id": id},
+    )
+
+
+async def jobs(tx: Transaction, scope: dict[str, Any], filters: Mapping[str, Any], limit: int) -> list[Row]:
+    """Jobs, newest first. What is live is few, and found through the queue however long the history is."""
+    state = filters.get("state")
+    conditions = [VISIBLE.replace('"group"', 'job."group"')]
+    conditions += [f"job.{name} = %({name})s" for name in ("state", "algorithm", "pool") if filters.get(name)]
+    if filters.get("after"):
+        conditions.append("job.id < %(after)s")
+    if state == JobState.FAILED:
+        conditions.append("job.error_class is not null")
+    source = "job join job_queue on job_queue.job_id = job.id" if state and JobState(state).is_live else "job"
+    return await tx.rows(
+        f"select {_JOB} from {source} where {' and '.join(conditions)} order by job.id desc limit %(limit)s",
+        scope | dict(filters) | {"limit": limit},
+    )
+
+
+async def attempts(tx: Transaction, id: UUID) -> list[Row]:  # noqa: A002
+    """Every attempt of a job, in order."""
+    return await tx.rows("select * from attempt where job_id = %s order by number", [id])
+
+
+async def inputs(tx: Transaction, id: UUID) -> list[Row]:  # noqa: A002
+    """What a job works on."""
+    return await tx.rows("select * from job_input where job_id = %s order by role, position", [id])
+
+
+async def inputs_of(tx: Transaction, jobs: Sequence[UUID]) -> dict[UUID, list[Row]]:
+    """What many jobs work on."""
+    found: dict[UUID, list[Row]] = {}
+    rows = await tx.rows("select * from job_input where job_id = any(%s) order by job_id, role, position", [list(jobs)])
+    for row in rows:
+        found.setdefault(row["job_id"], []).append(row)
+    return found
+
+
+async def outputs(tx: Transaction, id: UUID) -> list[Row]:  # noqa: A002
+    """What a job made."""
+    return await tx.rows("select * from job_output where job_id = %s order by output, collection, granule", [id])
+
+
+async def live_references(tx: Transaction, references: Sequence[Reference]) -> set[Reference]:
+    """Those of these revisions that a live job refers to."""
+    rows = await tx.rows(
+        """select distinct input.collection, input.granule, input.revision
+           from job_input as input
+           join unnest(%s::text[], %s::text[], %s::integer[]) as asked (collection, granule, revision)
+               using (collection, granule, revision)
+           join job_queue on job_queue.job_id = input.job_id""",
+        [
+            [one.collection for one in references],
+            [one.id for one in references],
+            [one.revision for one in references],
+        ],
+    )
+    return {Reference(row["collection"], row["granule"], row["revision"]) for row in rows}
+
+
+async def demand(tx: Transaction) -> list[Row]:
+    """Per pool: jobs that wait and could run now, jobs that run, and the resources of both together."""
+    return await tx.rows(
+        """select pool,
+                  count(*) filter (where is_waiting) as waiting, count(*) filter (where worker_id is not null) as running,
+                  coalesce(sum(cpu), 0) as cpu, coalesce(sum(memory_bytes), 0) as memory_bytes,
+                  coalesce(sum(disk_bytes), 0) as disk_bytes,
+                  coalesce(max(cpu) filter (where is_waiting), 0) as largest_cpu,
+                  coalesce(max(memory_bytes) filter (where is_waiting), 0) as largest_memory_bytes,
+                  coalesce(max(disk_bytes) filter (where is_waiting), 0) as largest_disk_bytes
+           from (select *, worker_id is null as is_waiting from job_queue
+                 where worker_id is not null or ready_at <= armillary_now()) as live
+           group by pool"""
+    )

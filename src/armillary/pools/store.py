@@ -1,0 +1,209 @@
+"""The SQL of pools, their workers and what their providers started."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from armillary.accounts.permit import VISIBLE
+from armillary.algorithms.algorithm import Resources
+from armillary.base.db import Row, Transaction, jsonb
+from armillary.pools.pool import Arrival, Start, Worker
+
+_WORKER = """worker.id, worker.pool, worker.host, worker.pid, worker.state, worker.reason, worker.capacity,
+    worker.registered_at, worker.beat_at, worker.idle_since, worker.ended_at"""
+
+# Pools ---------------------------------------------------------------------------------------------------------
+
+
+async def put(tx: Transaction, pool: str, version: int, spec: dict[str, Any], group: str) -> None:
+    """Make or replace a pool."""
+    await tx.execute(
+        """insert into pool (id, version, spec, "group") values (%s, %s, %s, %s)
+           on conflict (id) do update set version = excluded.version, spec = excluded.spec""",
+        [pool, version, jsonb(spec), group],
+    )
+
+
+async def delete(tx: Transaction, pool: str) -> None:
+    """Delete a pool that nothing refers to."""
+    await tx.execute("delete from pool where id = %s", [pool])
+
+
+async def find(tx: Transaction, pool: str) -> Row | None:
+    """One pool."""
+    return await tx.row("select * from pool where id = %s", [pool])
+
+
+async def visible(tx: Transaction, scope: dict[str, Any]) -> list[Row]:
+    """Every pool that may be seen."""
+    return await tx.rows(f"select * from pool where {VISIBLE} order by id", scope)
+
+
+# Workers -------------------------------------------------------------------------------------------------------
+
+
+async def insert_worker(tx: Transaction, worker: UUID, pool: str, arrival: Arrival) -> int:
+    """Register; returns the worker's epoch."""
+    capacity = {name: getattr(arrival.capacity, name) for name in ("cpu", "memory_bytes", "disk_bytes")}
+    epoch: int = await tx.value(
+        """insert into worker (id, pool, host, pid, protocol, capacity) values (%s, %s, %s, %s, %s, %s)
+           returning epoch""",
+        [worker, pool, arrival.host, arrival.pid, arrival.protocol, jsonb(capacity)],
+    )
+    return epoch
+
+
+async def touch(tx: Transaction, worker: UUID, *, is_idle: bool | None = None) -> Row | None:
+    """The worker was heard of. Its row, locked, or nothing if it is gone; `is_idle` if it said so."""
+    return await tx.row(
+        """update worker set beat_at = armillary_now(),
+               idle_since = case when %(idle)s then coalesce(idle_since, armillary_now())
+                                 when not %(idle)s then null else idle_since end
+           where id = %(worker)s and state <> 'gone' returning pool, host, state""",
+        {"worker": worker, "idle": is_idle},
+    )
+
+
+async def set_busy(tx: Transaction, worker: UUID) -> None:
+    """It was given work."""
+    await tx.execute("update worker set idle_since = null where id = %s and idle_since is not null", [worker])
+
+
+async def state(tx: Transaction, worker: UUID) -> Row | None:
+    """A worker that is not gone."""
+    return await tx.row("select pool, host, state from worker where id = %s and state <> 'gone'", [worker])
+
+
+async def drain(tx: Transaction, worker: UUID, reason: str) -> bool:
+    """Let a worker finish what it has and take nothing new."""
+    return bool(
+        await tx.execute(
+            """update worker set state = 'draining', drained_at = armillary_now(), reason = %s
+               where id = %s and state = 'live'""",
+            [reason, worker],
+        )
+    )
+
+
+async def mark_gone(tx: Transaction, workers: Sequence[UUID], reason: str) -> list[Row]:
+    """These workers are no more; returns those that were until now."""
+    return await tx.rows(
+        """update worker set state = 'gone', reason = %s, ended_at = armillary_now()
+           where id = any(%s) and state <> 'gone' returning id, pool, host""",
+        [reason, list(workers)],
+    )
+
+
+async def silent(tx: Transaction, time_to_live: timedelta, gap: timedelta) -> list[UUID]:
+    """Workers not heard of for a time to live, during all of which they could have reached us; locked."""
+    rows = await tx.rows(
+        """select worker.id from worker, reachable
+           where worker.state <> 'gone' and worker.beat_at < armillary_now() - %(ttl)s
+               and reachable.since < armillary_now() - %(ttl)s and reachable.beat_at >= armillary_now() - %(gap)s
+           order by worker.id for update of worker skip locked""",
+        {"ttl": time_to_live, "gap": gap},
+    )
+    return [row["id"] for row in rows]
+
+
+async def gone_among(tx: Transaction, workers: Sequence[UUID]) -> list[UUID]:
+    """Those of these that are gone."""
+    rows = await tx.rows("select id from worker where id = any(%s) and state = 'gone'", [list(workers)])
+    return [row["id"] for row in rows]
+
+
+async def workers(tx: Transaction, pool: str, *, with_gone: bool = False, limit: int = 1000) -> list[Worker]:
+    """The workers of a pool, newest first."""
+    rows = await tx.rows(
+        f"""select {_WORKER} from worker where pool = %s and (%s or state <> 'gone')
+            order by registered_at desc, id limit %s""",
+        [pool, with_gone, limit],
+    )
+    return [Worker(**row | {"capacity": Resources(**row["capacity"], time_seconds=0)}) for row in rows]
+
+
+# Starts --------------------------------------------------------------------------------------------------------
+
+
+async def insert_start(tx: Transaction, start: UUID, pool: str, provider: str) -> None:
+    """Record a worker that is about to be started."""
+    await tx.execute("insert into worker_start (id, pool, provider) values (%s, %s, %s)", [start, pool, provider])
+
+
+async def set_reference(tx: Transaction, start: UUID, reference: str) -> None:
+    """The provider's name for what it started."""
+    await tx.execute("update worker_start set reference = %s where id = %s", [reference, start])
+
+
+async def lock_start(tx: Transaction, start: UUID) -> Row | None:
+    """A start that has not ended."""
+    return await tx.row(
+        "select id, pool, worker_id from worker_start where id = %s and ended_at is null for update", [start]
+    )
+
+
+async def set_worker(tx: Transaction, start: UUID, worker: UUID) -> None:
+    """What was started has registered."""
+    await tx.execute("update worker_start set worker_id = %s where id = %s", [worker, start])
+
+
+async def end_starts(tx: Transaction, starts: Sequence[UUID], reason: str) -> None:
+    """These are no more."""
+    await tx.execute(
+        "update worker_start set ended_at = armillary_now(), reason = %s where id = any(%s) and ended_at is null",
+        [reason, list(starts)],
+    )
+
+
+async def starts(tx: Transaction) -> list[Start]:
+    """All that providers have started and that has not ended, oldest first."""
+    return await tx.all(
+        Start,
+        """select start.id, start.pool, start.provider, start.reference, start.started_at, start.worker_id,
+                  worker.state as worker_state, coalesce(worker.idle_since is not null, false) as is_idle,
+                  armillary_now() - worker.idle_since as idle_for
+           from worker_start as start left join worker on worker.id = start.worker_id
+           where start.ended_at is null order by start.started_at, start.id""",
+    )
+
+
+async def unregistered(tx: Transaction, within: timedelta) -> list[UUID]:
+    """Starts that should have registered by now."""
+    rows = await tx.rows(
+        """select id from worker_start where ended_at is null and worker_id is null
+           and started_at < armillary_now() - %s""",
+        [within],
+    )
+    return [row["id"] for row in rows]
+
+
+async def overdue_drains(tx: Transaction, pool: str, within: timedelta) -> list[UUID]:
+    """Workers that were asked to drain longer ago than the pool allows."""
+    rows = await tx.rows(
+        """select id from worker where pool = %s and state = 'draining' and drained_at < armillary_now() - %s""",
+        [pool, within],
+    )
+    return [row["id"] for row in rows]
+
+
+async def hours_today(tx: Transaction, pool: str) -> float:
+    """Hours that started workers of a pool have run since midnight UTC."""
+    hours = await tx.value(
+        """select coalesce(sum(extract(epoch from coalesce(ended_at, armillary_now()) - greatest(started_at, midnight))), 0)
+                  / 3600
+           from worker_start, (select date_trunc('day', armillary_now(), 'UTC') as midnight) as today
+           where pool = %s and coalesce(ended_at, 'infinity') > midnight""",
+        [pool],
+    )
+    return float(hours)
+
+
+async def counts(tx: Transaction) -> dict[str, dict[str, int]]:
+    """Workers per pool and state."""
+    found: dict[str, dict[str, int]] = {}
+    for row in await tx.rows(
+        "select pool, state, count(*) as number from worker where state <> 'gone' group by pool, state"
+    ):
+        found.setdefault(row["pool"], {})[row["state"]] = row["number"]
+    return found

@@ -1,0 +1,175 @@
+"""Workers: they register, lease in batches, say that they live, hear commands, drain and leave; the silent expire."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from armillary.accounts.actor import Actor
+from armillary.accounts.authenticate import make_worker_token, revoke_worker_tokens
+from armillary.accounts.permit import permit
+from armillary.algorithms.algorithm import Resources
+from armillary.base import events
+from armillary.base.db import Row, Transaction
+from armillary.base.errors import NotAllowed, NotFound, UsageError
+from armillary.base.ids import new_id
+from armillary.base.servers import GAP
+from armillary.base.wakes import COMMANDS, QUEUE
+from armillary.jobs import queue
+from armillary.jobs.finish import finish as finish_jobs
+from armillary.jobs.job import Report, Result, Stop
+from armillary.jobs.queue import Beat, Lease
+from armillary.pools import define, store
+from armillary.pools.pool import PROTOCOLS, Arrival
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A new worker; the token is good for it and its pool alone."""
+
+    worker: UUID
+    epoch: int
+    token: str
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What a worker is to do."""
+
+    stop: Sequence[tuple[UUID, int, Stop]]
+    gone: Sequence[tuple[UUID, int]]
+    drain: bool
+
+
+async def register(tx: Transaction, actor: Actor, pool: str, arrival: Arrival) -> Registered:
+    """Take a worker into a pool. One that registers again has lost what it held before."""
+    found = await define.row(tx, actor, pool)
+    _may_register(actor, pool, found["group"], arrival)
+    worker = new_id()
+    epoch = await store.insert_worker(tx, worker, pool, arrival)
+    if arrival.start is not None:
+        start = await store.lock_start(tx, arrival.start)
+        if start is None or start["pool"] != pool:
+            raise NotFound(f"Nothing was started as {arrival.start}.", "Exit; the pool starts another if it needs one.")
+        if start["worker_id"]:
+            await end(tx, [start["worker_id"]], "It registered anew.")
+        await store.set_worker(tx, arrival.start, worker)
+    await _announce(tx, "worker.registered", worker, pool, arrival.host, actor.account)
+    return Registered(worker, epoch, await make_worker_token(tx, pool, worker))
+
+
+def _may_register(actor: Actor, pool: str, group: str, arrival: Arrival) -> None:
+    if actor.kind == "worker-start":
+        if actor.pool != pool or actor.worker_id != arrival.start:
+            raise NotAllowed(
+                f"This token starts workers of pool {actor.pool} only.", "Use it for what it was made for."
+            )
+    else:
+        permit(actor, "administer", group)
+    if arrival.protocol not in PROTOCOLS:
+        raise UsageError(
+            f"The worker speaks protocol {arrival.protocol}; this server understands {PROTOCOLS[0]}.",
+            "Install the same version of Armillary on both.",
+            field="protocol",
+        )
+
+
+async def lease(tx: Transaction, worker: UUID, free: Resources, count: int) -> tuple[list[Lease], bool]:
+    """Jobs for the worker, and whether it is to take no more."""
+    # The worker's row stays locked: it cannot be declared gone between this and the lease.
+    row = await _alive(tx, worker)
+    if row["state"] != "live":
+        return [], True
+    leases = await queue.lease(tx, worker, row["host"], row["pool"], free, count)
+    if leases:
+        await store.set_busy(tx, worker)
+    return leases, False
+
+
+async def heartbeat(tx: Transaction, worker: UUID, beats: Sequence[Beat], time_to_live: timedelta) -> Commands:
+    """The worker lives and runs these; what it is to do."""
+    row = await store.touch(tx, worker, is_idle=not beats)
+    if row is None:
+        raise _gone(worker)
+    orders = await queue.beat(tx, worker, beats, forgotten_after=time_to_live)
+    return Commands(orders.stop, orders.gone, row["state"] == "draining")
+
+
+async def commands(tx: Transaction, worker: UUID) -> Commands:
+    """What the worker is to do, without waiting."""
+    row = await store.state(tx, worker)
+    if row is None:
+        raise _gone(worker)
+    return Commands(await queue.orders(tx, worker), (), row["state"] == "draining")
+
+
+async def finish(tx: Transaction, actor: Actor, worker: UUID, reports: Sequence[Report]) -> list[Result]:
+    """Record what the worker reports; each lease is its own fence, so a worker that is gone is refused one by one."""
+    row = await store.touch(tx, worker)
+    return await finish_jobs(tx, actor, worker, row["host"] if row else "", reports)
+
+
+async def drain(tx: Transaction, worker: UUID, reason: str) -> None:
+    """Let a worker finish what it has and take nothing new."""
+    if await store.drain(tx, worker, reason):
+        tx.wake(COMMANDS)
+        tx.wake(QUEUE)
+
+
+async def leave(tx: Transaction, worker: UUID, reason: str) -> None:
+    """The worker goes in good order; what it still holds goes back."""
+    row = await store.touch(tx, worker)
+    if row is None:
+        return
+    await queue.give_back_all(tx, worker, f"Its worker left: {reason}")
+    await _mark_gone(tx, [worker], reason)
+
+
+async def end(tx: Transaction, workers: Sequence[UUID], reason: str) -> None:
+    """These workers are dead: their leases are lost and their tokens void."""
+    await _mark_gone(tx, workers, reason)
+    await queue.lose(tx, workers, f"Its worker was lost. {reason}")
+
+
+async def expire(tx: Transaction, time_to_live: timedelta) -> list[UUID]:
+    """Declare silent workers gone and free what they held.
+
+    None expires until the control plane has been reachable for one whole time to live: after an outage of ours every
+    worker looks silent.
+    """
+    silent = await store.silent(tx, time_to_live, GAP)
+    if silent:
+        await end(tx, silent, f"It was not heard of for {time_to_live.total_seconds():g} s.")
+    # A lease that was given while its worker was being declared gone.
+    left = await store.gone_among(tx, await queue.holders(tx))
+    if left:
+        await queue.lose(tx, left, "Its worker was lost.")
+    return silent
+
+
+async def _mark_gone(tx: Transaction, workers: Sequence[UUID], reason: str) -> None:
+    for row in await store.mark_gone(tx, workers, reason):
+        await revoke_worker_tokens(tx, row["id"])
+        await _announce(tx, "worker.gone", row["id"], row["pool"], row["host"], "system:pools", reason, version=2)
+
+
+async def _announce(
+    tx: Transaction, kind: str, worker: UUID, pool: str, host: str, account: str, reason: str = "", version: int = 1
+) -> None:
+    row = await store.find(tx, pool)
+    assert row is not None
+    detail = {"worker": str(worker), "pool": pool, "host": host, "reason": reason}
+    await events.emit(
+        tx, subject=f"worker:{worker}", version=version, kind=kind, actor=account, group=row["group"], detail=detail
+    )
+
+
+async def _alive(tx: Transaction, worker: UUID) -> Row:
+    row = await store.touch(tx, worker)
+    if row is None:
+        raise _gone(worker)
+    return row
+
+
+def _gone(worker: UUID) -> NotFound:
+    return NotFound(f"Worker {worker} is gone.", "Stop what it runs and register anew.")
