@@ -1,0 +1,96 @@
+"""Every check of `doctor`: break exactly that, and see it named; a sound instance has no finding."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from armillary.base.ids import new_id
+from armillary.rules import fire
+from armillary.rules.fire import Rules
+from armillary.testing.catalogue import Catalogue
+from armillary.watchdog import doctor
+
+
+@pytest.fixture
+async def catalogue(database, tmp_path, clock):
+    made = await Catalogue.make(database, tmp_path / "store")
+    await made.collections("a", "b")
+    await made.algorithm(inputs={"a": {}}, outputs={"b": {"collection": "b"}})
+    await made.apply({"kind": "rule", "id": "r", "when": {"a": {"collection": "a"}}, "then": {"run": "noop"}})
+    await made.granule("a", "one", content=b"content")
+    rules = Rules()
+    while await fire.react(database, rules):
+        pass
+    return made
+
+
+async def named(catalogue, **options):
+    report = await doctor.examine(catalogue.database, catalogue.store, **options)
+    assert set(report.looked_at) == set(doctor.CHECKS)
+    return {finding.check for finding in report.findings}
+
+
+async def sql(catalogue, *statements):
+    async with catalogue.database.transaction() as tx:
+        await tx.execute("set local session_replication_role = replica")  # past every trigger and foreign key
+        for statement in statements:
+            await tx.execute(statement)
+
+
+async def test_a_sound_instance_has_no_finding(catalogue):
+    assert await named(catalogue, checksums=True) == set()
+
+
+async def test_bytes_that_are_gone_changed_or_short(catalogue):
+    [key] = [key async for key, _ in catalogue.store.list()]
+    path = catalogue.store.path(key)
+    path.write_bytes(b"CONTENT")
+    assert await named(catalogue) == set()
+    assert await named(catalogue, checksums=True) == {"bytes"}
+    path.write_bytes(b"short")
+    assert await named(catalogue) == {"bytes"}
+    path.unlink()
+    assert await named(catalogue) == {"bytes"}
+
+
+async def test_bytes_that_belong_to_nothing(catalogue):
+    stray = catalogue.store.path(f"a/one/{uuid4()}/data.bin")
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"stray")
+    assert await named(catalogue) == {"orphans"}
+
+
+async def test_an_upload_that_nobody_abandoned(catalogue, clock):
+    await catalogue.uploaded("a", "two", b"x", None, {})
+    clock.advance(timedelta(days=2))
+    assert "uploads" in await named(catalogue)
+
+
+BREAKS = {
+    "leases": (
+        f"update job_queue set worker_id = '{new_id()}', lease = 1, leased_at = armillary_now()",
+        "update job set state = 'running'",
+        """insert into attempt (job_id, number, leased_at, worker_id, host)
+           select job_id, 1, leased_at, worker_id, 'here' from job_queue""",
+    ),
+    "queue": ("delete from job_queue",),
+    "firings": ("update firing set job_id = null",),
+    "outputs": ("update job set state = 'succeeded'", "delete from job_queue"),
+    "attempts": (
+        f"""insert into attempt (job_id, number, leased_at, worker_id, host)
+            select id, 1, armillary_now(), '{new_id()}', 'here' from job""",
+    ),
+    "wakes": ("insert into wake (consumer, subject, tries) values ('rules', 'granule:a/one', 9)",),
+    "timers": ("update firing set state = 'waiting', due_at = armillary_now() - interval '1 hour'",),
+}
+
+
+@pytest.mark.parametrize("check", BREAKS)
+async def test_what_is_broken_is_named(catalogue, check):
+    await sql(catalogue, *BREAKS[check])
+    assert await named(catalogue) == {check}
+
+
+def test_every_check_is_broken_by_a_test_here():
+    assert set(doctor.CHECKS) == set(BREAKS) | {"bytes", "orphans", "uploads"}
