@@ -51,6 +51,7 @@ class Progress:
     """What is done so far, for the log, the progress file and the final account."""
 
     plan: Plan
+    wanted_channels: int
     start: float = field(default_factory=time.monotonic)
     channels: int = 0
     resumed_channels: int = 0
@@ -69,9 +70,9 @@ class Progress:
         per_channel = self.plan.rows * len(self.plan.stokes)
         done = self.channels + self.resumed_channels
         return {
-            "fraction": round(done / self.plan.channels, 4),
+            "fraction": round(done / max(1, self.wanted_channels), 4),
             "stage": slowest,
-            "message": f"{done} of {self.plan.channels} channels",
+            "message": f"{done} of {self.wanted_channels} channels",
             "channels": done,
             "visibilities_per_second": round(self.channels * per_channel / elapsed),
             "bytes_per_second": round(self.bytes_read / elapsed),
@@ -98,24 +99,60 @@ def run(
     executor: Executor | None = None,
     progress_file: Path | None = None,
     stop: threading.Event | None = None,
+    share: tuple[int, int] = (1, 1),
 ) -> Outcome:
-    """Image every unfinished block, then seal the cube; with `stop` set, end after the blocks in hand."""
+    """Image every unfinished block, then seal the cube; with `stop` set, end after the blocks in hand.
+
+    With `share` (i, n) only the i-th of n shares of the blocks is done and the cube is left unsealed for `join`.
+    """
     executor = executor or Executor()
     places = Places(visibilities.resolve(), output.resolve())
     start = time.monotonic()
     plan = _prepare(plan, places)
     records = store.read_records(places.records, plan)
-    left = [task for task in plan.tasks if task not in records]
-    progress = Progress(plan, resumed_channels=sum(b - a for a, b in records))
+    wanted = shared_tasks(plan, *share)
+    left = [task for task in wanted if task not in records]
+    progress = Progress(plan, sum(b - a for a, b in wanted), resumed_channels=sum(b - a for a, b in records))
     resumed = len(records)
     for record in _execute(plan, places, left, executor, stop):
         records[record.first, record.stop] = record
         progress.add(record)
         _report(progress, progress_file)
-    if len(records) < len(plan.tasks):
-        raise StoppedEarlyError(len(plan.tasks) - len(records))
-    store.seal(places.cube, list(records.values()))
+    if not set(wanted) <= set(records):
+        raise StoppedEarlyError(len(set(wanted) - set(records)))
+    if share[1] == 1:
+        store.seal(places.cube, list(records.values()))
     return Outcome(places, plan, time.monotonic() - start, len(left), resumed, progress.seconds)
+
+
+def shared_tasks(plan: Plan, number: int, of: int) -> tuple[tuple[int, int], ...]:
+    """The tasks of one of several shares, each a run of neighbouring channels; a share may be empty."""
+    if not 1 <= number <= of:
+        raise RefusalError(f"share {number} of {of} does not exist.", "count shares from 1.")
+    count = len(plan.tasks)
+    return plan.tasks[(number - 1) * count // of : number * count // of]
+
+
+def join(parts: list[Path], output: Path) -> Plan:
+    """Put the shares of one plan together: their planes and records are other files, so this is copying."""
+    places = Places(Path(), output.resolve())
+    plans = [store.Cube(part / "cube.img.zarr").plan for part in parts]
+    if not parts or len({plan.digest for plan in plans}) != 1:
+        raise RefusalError("The parts are of different plans, or there are none.", "join the parts of one run.")
+    places.output.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        shutil.copytree(part / "cube.img.zarr", places.cube, dirs_exist_ok=True)
+        shutil.copytree(part / "work" / "done", places.records, dirs_exist_ok=True)
+    plan = max(plans, key=lambda p: len(p.tasks))
+    records = store.read_records(places.records, plan)
+    missing = [task for task in plan.tasks if task not in records]
+    if missing:
+        raise RefusalError(
+            f"{len(missing)} of {len(plan.tasks)} blocks are in none of the parts.",
+            "wait for all parts, or image the missing ones.", missing_input=True,
+        )  # fmt: skip
+    store.seal(places.cube, list(records.values()))
+    return plan
 
 
 class StoppedEarlyError(Exception):

@@ -1,0 +1,121 @@
+"""The same bits under any chunking, any workers, after a kill and after a restart."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from observations import REQUEST, Imaged, image, small
+
+from armillary_cube import simulate, store
+from armillary_cube.block import Places
+from armillary_cube.clean import CleanSettings
+from armillary_cube.errors import RefusalError
+from armillary_cube.plan import Continuum, make_plan
+from armillary_cube.run import Executor, StoppedEarlyError, dask_client, join, run, warn_about_allocator
+
+CLEANED = replace(
+    REQUEST, weighting="briggs", keep=("psf", "model", "residual"), clean=CleanSettings(sigma=0, threshold_jy=0.02),
+    continuum=Continuum(((0, 5), (13, 15))),
+)  # fmt: skip
+
+
+def assert_same_bits(one: Imaged, other: Imaged) -> None:
+    for name in one.cube.names():
+        assert np.array_equal(one.planes(name), other.planes(name), equal_nan=True), name
+    assert np.array_equal(one.cube.sum_of_weights(), other.cube.sum_of_weights())
+    assert np.array_equal(one.cube.beams(), other.cube.beams(), equal_nan=True)
+    assert np.array_equal(one.cube.statistics(), other.cube.statistics(), equal_nan=True)
+
+
+@pytest.fixture(scope="module")
+def reference(noiseless: Path, tmp_path_factory: pytest.TempPathFactory) -> Imaged:
+    return image(noiseless, tmp_path_factory.mktemp("reference"), CLEANED)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16])
+def test_how_tasks_are_cut_changes_no_bit(noiseless: Path, reference: Imaged, tmp_path: Path, channels: int) -> None:
+    assert_same_bits(reference, image(noiseless, tmp_path, replace(CLEANED, task_channels=channels)))
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 16])
+def test_how_the_file_is_chunked_changes_no_bit(reference: Imaged, tmp_path: Path, chunk: int) -> None:
+    path = simulate.simulate(small(), tmp_path / "small.ps.zarr", channels_per_chunk=chunk)
+    assert_same_bits(reference, image(path, tmp_path / "out", replace(CLEANED, task_channels=None)))
+
+
+def test_threads_change_no_bit(noiseless: Path, reference: Imaged, tmp_path: Path) -> None:
+    assert_same_bits(reference, image(noiseless, tmp_path, CLEANED, Executor("threads", 3)))
+
+
+def test_shares_joined_are_the_whole(noiseless: Path, reference: Imaged, tmp_path: Path) -> None:
+    plan = make_plan(noiseless, CLEANED)
+    for number in (1, 2, 3):
+        run(plan, noiseless, tmp_path / f"share{number}", share=(number, 3))
+    with pytest.raises(RefusalError, match="in none of the parts"):
+        join([tmp_path / "share1", tmp_path / "share2"], tmp_path / "partial")
+    join([tmp_path / f"share{number}" for number in (3, 1, 2)], tmp_path / "joined")
+    whole = store.Cube(Places(Path(), tmp_path / "joined").cube)
+    assert_same_bits(reference, Imaged(plan, whole, reference.outcome))
+
+
+def test_a_restart_does_only_what_is_missing(noiseless: Path, reference: Imaged, tmp_path: Path) -> None:
+    plan = make_plan(noiseless, CLEANED)
+    stop = threading.Event()
+    stop_after_two = Executor()
+    stop.set()
+    with pytest.raises(StoppedEarlyError):
+        run(plan, noiseless, tmp_path, stop_after_two, stop=stop)
+    run(plan, noiseless, tmp_path, share=(1, 2))  # the first two of four blocks
+    places = Places(noiseless, tmp_path)
+    torn = sorted(places.records.glob("*.json"))[1]
+    torn.write_text(torn.read_text()[:40])  # as if the machine had died while it was written
+    with pytest.raises(RefusalError, match="unfinished"):
+        store.Cube(places.cube).require_sealed()
+    outcome = run(plan, noiseless, tmp_path)
+    assert (outcome.tasks_resumed, outcome.tasks_done) == (1, 3)
+    assert_same_bits(reference, Imaged(plan, store.Cube(places.cube), outcome))
+    assert run(plan, noiseless, tmp_path).tasks_done == 0
+
+
+def test_another_plan_does_not_continue_a_cube(noiseless: Path, tmp_path: Path) -> None:
+    image(noiseless, tmp_path, replace(REQUEST, channels=(0, 3)))
+    with pytest.raises(RefusalError, match="another plan"):
+        image(noiseless, tmp_path, replace(REQUEST, channels=(0, 3), weighting="briggs"))
+
+
+def test_dask_changes_no_bit_even_when_a_worker_is_killed(noiseless: Path, reference: Imaged, tmp_path: Path) -> None:
+    from armillary_cube import run as running
+
+    plan = make_plan(noiseless, replace(CLEANED, task_channels=1))
+    killed: list[int] = []
+
+    def kill_first_worker(client: object) -> None:
+        import os
+        import signal
+
+        process = next(iter(client.run(os.getpid).values()))  # type: ignore[attr-defined]
+        os.kill(process, signal.SIGKILL)
+        killed.append(process)
+
+    with dask_client(Executor("dask", 2)) as client:
+        assert warn_about_allocator(client) == []  # local workers start without the costly variable
+        address = client.scheduler.address
+        timer = threading.Timer(0.3, kill_first_worker, [client])
+        timer.start()
+        outcome = running.run(plan, noiseless, tmp_path / "killed", Executor("dask", 0, address))
+        timer.join()
+    assert killed
+    assert_same_bits(reference, Imaged(plan, store.Cube(outcome.places.cube), outcome))
+
+
+def test_workers_with_dasks_own_environment_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        assert len(warn_about_allocator(client)) == 1
+    assert "1.6 times slower" in caplog.text
