@@ -85,7 +85,11 @@ def test_an_error_of_a_field_gets_its_place_and_stays_of_its_kind() -> None:
     (document,) = load_all("a:\n  b: 1", "f.yaml")
     placed = document.place(Conflict("b is taken.", "Choose another.", field="a.b", holder="x"))
     assert isinstance(placed, Conflict)
-    assert (placed.message, placed.remedy, placed.details) == ("f.yaml:2:6: b is taken.", "Choose another.", {"holder": "x"})
+    assert (placed.message, placed.remedy, placed.details) == (
+        "f.yaml:2:6: b is taken.",
+        "Choose another.",
+        {"holder": "x"},
+    )
 
 
 JSON = st.recursive(
@@ -98,11 +102,11 @@ JSON = st.recursive(
 @given(JSON)
 def test_every_json_document_is_read_as_json(value: object) -> None:
     text = json.dumps(value)
-    try:
-        expected = json.loads(text)
-        assert load(text) == expected or expected is None
-    except UsageError as error:  # JSON allows lone surrogates, YAML and UTF-8 do not
-        assert "\\ud" in text, error
+    if "\\ud" in text:  # JSON allows lone surrogates, UTF-8 and YAML do not
+        with suppress(UsageError):
+            load(text)
+    else:
+        assert load(text) == value
 
 
 @given(st.text(max_size=200) | st.binary(max_size=200))
