@@ -29,6 +29,7 @@ from armillary_insar.simulator.scene import Grid, Scene, made_up_elevation, make
 
 AMPLITUDE = 74.0  # standard deviation of a real product's real and imaginary parts
 SCATTERERS_PER_SAMPLE = 1.3
+MARK = "Samples made by armillary-insar simulate"
 Selection = dict[str, list[int]]  # subswath → burst indices
 
 CROP = (
@@ -92,16 +93,21 @@ def make_pair(spec: PairSpec, out: Path, threads: int = 2, zipped: bool = False)
 
 
 def fill_pair(reference: Path, secondary: Path, scene: Scene, out: Path, selection: Selection | None = None,
-              truth_looks: tuple[int, int] = (19, 7), threads: int = 2,
-              secondary_orbit: StateVectors | None = None) -> MadePair:
-    """Copies of a real pair whose chosen bursts hold simulated samples; the others hold zeros."""
+              truth_looks: tuple[int, int] = (19, 7), threads: int = 2, shift_m: float = 0.0) -> MadePair:
+    """Copies of a real pair whose chosen bursts hold simulated samples; the others hold zeros.
+
+    The orbits are the annotation's, smoothed and written as orbit files, the secondary's moved by `shift_m` across the
+    line of sight: what is simulated follows these files, not the annotation's vectors.
+    """
     folders = [copy_without_samples(p, out) for p in (reference, secondary)]
     products = [read_product(f) for f in folders]
-    vectors = [products[0].orbit, secondary_orbit or products[1].orbit]
+    vectors = [orbits.smoothed(p.orbit) for p in products]
+    if shift_m:
+        swath = next(iter(products[0].swaths.values()))
+        target = ecef(float(swath.grid.latitude_deg.mean()), float(swath.grid.longitude_deg.mean()), 0.0)
+        vectors[1] = orbits.shifted(vectors[1], target, float(np.mean(vectors[1].time_s)), shift_m)
     elevation = write_elevation(out / "elevation.tif", scene)
-    eofs: tuple[Path, ...] = ()
-    if secondary_orbit is not None:
-        eofs = (orbits.write_eof(out, products[1].mission, products[1].epoch, secondary_orbit),)
+    eofs = tuple(orbits.write_eof(out, p.mission, p.epoch, v) for p, v in zip(products, vectors, strict=True))
     truth = fill(products[0], products[1], vectors[0], vectors[1], scene, selection or every_burst(products[0]),
                  out / "truth", truth_looks, threads)
     return MadePair(folders[0], folders[1], elevation, eofs, truth)
@@ -123,14 +129,14 @@ def fill(reference: Product, secondary: Product, orbit1: StateVectors, orbit2: S
             path = product.path / swath.measurement
             path.parent.mkdir(exist_ok=True)
             files[product.name, name] = tiff.create(path, swath.lines_per_burst * len(swath.bursts),
-                                                    swath.samples_per_burst, "Made by armillary-insar simulate")
+                                                    swath.samples_per_burst, MARK)
     scale = AMPLITUDE * np.sqrt(2 / SCATTERERS_PER_SAMPLE)
 
     def one(name: str, index: int) -> TruthCells:
         swath1, swath2 = reference.swaths[name], secondary.swaths[name]
         burst1, burst2 = swath1.bursts[index], _twin(swath1.bursts[index], swath2)
         view2 = look(swath2, burst2, orbit2)
-        view2 = replace(view2, start_s=view2.start_s + timing_error_s, middle_s=view2.middle_s + timing_error_s)
+        view2 = replace(view2, start_s=view2.start_s + timing_error_s)
         mine = replace(truth, sums=np.zeros_like(truth.sums))
         extent = _extent(lattice, swath1, burst1, orbit1, scene)
         pair = simulate_burst(scene, lattice, extent, look(swath1, burst1, orbit1), view2, swath1, mine,
@@ -240,7 +246,10 @@ def copy_without_samples(product: Path, out: Path) -> Path:
     for member in files.names:
         if not member.startswith("measurement/"):
             (folder / member).parent.mkdir(parents=True, exist_ok=True)
-            (folder / member).write_bytes(files.read(member))
+            content = files.read(member)
+            if member == "manifest.safe":
+                content += f"<!-- {MARK} -->\n".encode()
+            (folder / member).write_bytes(content)
     (folder / "measurement").mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -262,7 +271,7 @@ def write_elevation(path: Path, scene: Scene) -> Path:
     with rasterio.open(path, "w", driver="GTiff", width=grid.columns, height=grid.rows, count=1, dtype="float32",
                        crs=CRS.from_epsg(4979), transform=transform, compress="deflate", predictor=3) as file:
         file.write(scene.elevation_m, 1)
-        file.update_tags(VERTICAL_DATUM="WGS84 ellipsoid", SOURCE="Made by armillary-insar simulate")
+        file.update_tags(VERTICAL_DATUM="WGS84 ellipsoid", SOURCE=MARK)
     return path
 
 

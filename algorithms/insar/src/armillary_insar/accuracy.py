@@ -1,0 +1,110 @@
+"""Compares a finished job on a simulated pair with the simulator's truth."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from armillary_insar import esd
+from armillary_insar.interferogram import Tile
+from armillary_insar.job import read_job
+from armillary_insar.looks import cramer_rao_rad, effective_looks, measured_looks
+from armillary_insar.merge import merge
+from armillary_insar.pairing import BurstPair, Mosaic, plan_pair
+from armillary_insar.process import open_product
+from armillary_insar.unwrap import goldstein, unwrap
+
+
+@dataclass(frozen=True)
+class BurstAccuracy:
+    """The wrapped phase of one burst against the truth. No offset or ramp is removed."""
+
+    name: str
+    rms_rad: float
+    ratio_ideal: float  # to the Cramér–Rao bound with the looks that the windows leave
+    ratio_measured: float  # … with the looks measured on the image
+    bias_mrad: float
+    bias_sigma_mrad: float
+    ramp_mrad: tuple[float, float]  # azimuth, range; over the whole burst
+    mean_coherence: float
+    true_coherence: float
+    cells: int
+    wrong_cycles: int  # of the whole mosaic
+
+
+@dataclass(frozen=True)
+class Truth:
+    """truth.npz on the grid of a job's mosaic."""
+
+    range_change_m: npt.NDArray[np.float64]
+    coherence: npt.NDArray[np.float64]
+    azimuth_delay_s: npt.NDArray[np.float64]
+
+    @staticmethod
+    def load(path: Path, mosaic: Mosaic) -> "Truth":
+        """The part that the mosaic covers; both must share looks and have whole cells between their origins."""
+        with np.load(path) as kept:
+            lines = (mosaic.start_s - float(kept["start_s"])) / mosaic.line_s
+            samples = (mosaic.near_m - float(kept["near_m"])) / mosaic.sample_m
+            row, column = round(lines) / mosaic.looks[1], round(samples) / mosaic.looks[0]
+            if tuple(kept["looks"]) != mosaic.looks or row % 1 or column % 1:
+                raise ValueError("the truth's cells are not the mosaic's: simulate and process the same selection")
+            rows = slice(int(row), int(row) + mosaic.shape[0])
+            columns = slice(int(column), int(column) + mosaic.shape[1])
+            return Truth(*(kept[n][rows, columns] for n in ("range_change_m", "coherence", "azimuth_delay_s")))
+
+    def phase(self, tile: Tile, wavelength_m: float) -> npt.NDArray[np.float64]:
+        """Expected phase: range change, and the azimuth motion that a TOPS burst turns into phase."""
+        cut = _cut(tile)
+        return np.asarray(4 * np.pi / wavelength_m * self.range_change_m[cut]
+                          + 2 * np.pi * tile.doppler_hz * self.azimuth_delay_s[cut])
+
+
+def _cut(tile: Tile) -> tuple[slice, slice]:
+    return (slice(tile.first_row, tile.first_row + tile.cross.shape[0]),
+            slice(tile.first_column, tile.first_column + tile.cross.shape[1]))
+
+
+def against_truth(job_file: Path, truth_file: Path) -> list[BurstAccuracy]:
+    """Accuracy of each burst of a finished job, from the tiles that its checkpoint holds."""
+    job = read_job(job_file)
+    reference, secondary = (open_product(job, role) for role in ("reference", "secondary"))
+    p = job.parameters
+    plan = plan_pair(reference, secondary, p.looks, p.swaths, p.bursts)
+    truth = Truth.load(truth_file, plan.mosaic)
+    tiles = {b.name: Tile.load(job.checkpoint / f"tile-{b.name}.npz") for b in plan.bursts}
+    wrong = wrong_cycles(plan.bursts, tiles, plan.mosaic, truth, plan.wavelength_m)
+    return [burst_accuracy(b, tiles[b.name], plan.mosaic, truth, wrong) for b in plan.bursts]
+
+
+def burst_accuracy(pair: BurstPair, tile: Tile, mosaic: Mosaic, truth: Truth, wrong: int = 0) -> BurstAccuracy:
+    """Phase error of all full cells."""
+    expected = truth.phase(tile, pair.swath.wavelength_m)
+    gamma = truth.coherence[_cut(tile)]
+    full = (tile.count == mosaic.looks[0] * mosaic.looks[1]) & np.isfinite(expected)
+    error = np.angle(tile.cross * np.exp(-1j * np.nan_to_num(expected)))[full]
+    y, x = (v / n - 0.5 for v, n in zip(np.nonzero(full), full.shape, strict=True))
+    _, azimuth, across = np.linalg.lstsq(np.stack([np.ones_like(y), y, x], 1), error, rcond=None)[0]
+    rms = float(np.sqrt(np.mean(error**2)))
+
+    def ratio(looks: float) -> float:
+        return rms / float(np.sqrt(np.mean(cramer_rao_rad(gamma[full], looks) ** 2)))
+
+    seen = np.abs(tile.cross[full]) / np.sqrt(tile.power1[full] * tile.power2[full])
+    return BurstAccuracy(
+        pair.name, rms, ratio(effective_looks(pair.swath, mosaic.looks)), ratio(measured_looks(tile.power1, full)),
+        float(1e3 * error.mean()), float(1e3 * error.std() / np.sqrt(error.size)),
+        (float(1e3 * azimuth), float(1e3 * across)), float(seen.mean()), float(gamma[full].mean()), int(full.sum()), wrong)
+
+
+def wrong_cycles(pairs: tuple[BurstPair, ...], tiles: dict[str, Tile], mosaic: Mosaic, truth: Truth,
+                 wavelength_m: float) -> int:
+    """Cells of the unwrapped mosaic whose whole cycles differ from the truth's, after the one free constant."""
+    merged = merge(pairs, {n: esd.corrected(t, 0.0) for n, t in tiles.items()}, mosaic)
+    filtered = goldstein(np.where(merged.valid, merged.normalised, 0).astype(np.complex64), 0.5)
+    phase, _ = unwrap(filtered, merged.coherence, effective_looks(pairs[0].swath, mosaic.looks), merged.valid)
+    off = phase - 4 * np.pi / wavelength_m * truth.range_change_m[:phase.shape[0], :phase.shape[1]]
+    good = np.isfinite(off)
+    cycles = np.rint((off[good] - np.median(off[good])) / (2 * np.pi))
+    return int(np.count_nonzero(cycles))

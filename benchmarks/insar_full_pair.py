@@ -1,0 +1,210 @@
+"""Measures the interferogram of a full-size Sentinel-1 pair, end to end in one run, beside the machine's own bounds.
+
+Run in the algorithm's environment, which `make -C algorithms/insar bench` does. The pair (27 bursts, 8.3 GB) is simulated
+first, into the grid of a real pair where ARMILLARY_TEST_DATA points to one and made from nothing otherwise; it is kept
+in the work folder and used again. Times of one run on a shared machine are noise: compare them with the bounds beside
+them.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import fft
+
+from armillary_insar.simulator import pair as pairs
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PIXELS = 2 * 4  # bytes of one sample at both dates
+
+
+def main() -> None:
+    """Simulate, bound, process, compare with the truth."""
+    options = arguments()
+    work: Path = options.work
+    work.mkdir(parents=True, exist_ok=True)
+    made, told = pair(work, options.bursts)
+    print(f"pair: {told}")
+    if not options.skip_bounds:
+        table("bounds of this machine, one thread", bounds(work))
+    job = write_job(work / "job", made, options.swaths)
+    wall, cpu, peak = run(job)
+    product = next((job.parent / "outputs" / "interferogram").iterdir())
+    quality = json.loads((product / "quality.json").read_text())
+    samples = samples_of(made, quality["bursts"])
+    print(f"\nprocessed {len(quality['bursts'])} bursts, {samples / 1e6:.0f} million samples a date: {wall:.1f} s, "
+          f"{cpu:.1f} CPU s, peak {peak / 2**20:.2f} GiB, {cpu / samples * 34.74e6:.2f} CPU s per 34.7 million samples; "
+          f"load {os.getloadavg()[0]:.1f}")
+    table("stages", {k: f"{v['wall_s']:8.1f} s wall {v['cpu_s']:8.1f} s CPU" for k, v in quality["seconds"].items()})
+    table("against the truth", against_truth(job, made.truth))
+    seams = [(abs(s["phase_mrad"]), s["sigma_mrad"]) for s in quality["seams"]]
+    print(f"\nseams: largest {max(s[0] for s in seams):.2f} mrad (its standard error {max(seams)[1]:.2f}), "
+          f"rms {np.sqrt(np.mean([s[0] ** 2 for s in seams])):.2f} of {len(seams)}; esd {quality['esd']['shift_lines']:+.6f} lines")
+    if options.two:
+        print(side_by_side(work, made))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=REPOSITORY / ".bench" / "insar")
+    parser.add_argument("--bursts", type=int, default=9, help="bursts of each subswath to simulate")
+    parser.add_argument("--swaths", nargs="*", default=[])
+    parser.add_argument("--skip-bounds", action="store_true")
+    parser.add_argument("--two", action="store_true", help="also two jobs side by side against one after the other")
+    return parser.parse_args()
+
+
+def pair(work: Path, bursts: int) -> tuple[pairs.MadePair, str]:
+    """The pair in the work folder, simulated if it is not there yet."""
+    data = os.environ.get("ARMILLARY_TEST_DATA")
+    real = sorted(Path(data, "insar/safe_pair_morocco_eo_tools").glob("*.zip")) if data else []
+    out = work / f"pair-{'real-grid' if real else 'made-up'}-{bursts}"
+    mark = out / "simulated.json"
+    if not mark.exists():
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        start, cpu = time.perf_counter(), time.process_time()
+        if real:
+            selection = {f"IW{k}": list(range(bursts)) for k in (1, 2, 3)}
+            made = pairs.fill_real(real[0], real[1], out, None, selection, "none", (0.45, 0.92), 5, 2)
+        else:
+            made = pairs.make_pair(pairs.PairSpec(swaths=pairs.FULL, source="none", seed=5), out)
+        mark.write_text(json.dumps({"wall_s": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}))
+    safes = sorted(out.glob("*.SAFE"))
+    made = pairs.MadePair(safes[0], safes[1], out / "elevation.tif", tuple(sorted(out.glob("*.EOF"))),
+                          out / "truth" / "truth.npz")
+    spent = json.loads(mark.read_text())
+    return made, (f"{out.name}, simulated in {spent['wall_s']:.0f} s wall, {spent['cpu_s']:.0f} CPU s "
+                  f"({spent['cpu_s'] / (3 * bursts):.1f} per burst of both dates)")
+
+
+def bounds(work: Path) -> dict[str, str]:
+    """What the machine can do: memory, FFT, disk, inflate."""
+    block = np.ones(1 << 27, np.uint8)
+    copy = np.empty_like(block)
+    image = np.ones((1024, 8192), np.complex64)
+    packed = zlib.compress((np.random.default_rng(0).normal(0, 74, 1 << 23)).astype(np.int16).tobytes(), 1)
+    size = len(zlib.decompress(packed))
+    file = work / "bound.bin"
+
+    def write() -> None:
+        with file.open("wb") as sink:
+            for _ in range(8):
+                sink.write(block)
+            sink.flush()
+            os.fsync(sink.fileno())
+
+    def read() -> None:
+        with file.open("rb") as source:
+            os.posix_fadvise(source.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while source.read(1 << 24):
+                pass
+
+    found = {
+        "memory copy": f"{len(block) / best(lambda: np.copyto(copy, block)) / 1e9:8.1f} GB/s",
+        "FFT along rows, complex64": f"{image.size / best(lambda: fft.fft(image, axis=1)) / 1e6:8.0f} M samples/s",
+        "FFT along columns, complex64": f"{image.size / best(lambda: fft.fft(image, axis=0)) / 1e6:8.0f} M samples/s",
+        "inflate": f"{size / best(lambda: zlib.decompress(packed)) / 1e6:8.0f} MB/s",
+        "disk write, synced": f"{8 * len(block) / best(write, 1) / 1e6:8.0f} MB/s",
+        "disk read": f"{8 * len(block) / best(read, 1) / 1e6:8.0f} MB/s",
+    }
+    file.unlink()
+    return found
+
+
+def best(action: Callable[[], Any], times: int = 3) -> float:
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        action()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def write_job(folder: Path, made: pairs.MadePair, swaths: list[str], bursts: list[int] | None = None) -> Path:
+    """A job folder with the pair as inputs."""
+    shutil.rmtree(folder, ignore_errors=True)
+    inputs: dict[str, list[dict[str, Any]]] = {}
+    roles = [("reference", made.reference), ("secondary", made.secondary), ("elevation", made.elevation)]
+    for role, path in roles + [("orbits", p) for p in made.orbits]:
+        place = folder / "inputs" / role / path.name
+        place.mkdir(parents=True)
+        (place / path.name).symlink_to(path.resolve())
+        inputs.setdefault(role, []).append({"id": path.name, "revision": 1, "path": str(place.relative_to(folder))})
+    parameters = {"swaths": swaths, "bursts": bursts or []}
+    (folder / "job.json").write_text(json.dumps({"parameters": parameters, "inputs": inputs, "resources": {"cpu": 2}}))
+    return folder / "job.json"
+
+
+def run(job: Path) -> tuple[float, float, float]:
+    """Wall and CPU seconds and peak resident KiB of one job in a process of its own."""
+    command = [str(Path(sys.executable).with_name("armillary-insar")), "process", str(job)]
+    start = time.perf_counter()
+    process = subprocess.Popen(command)
+    _, status, used = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - start
+    if status:
+        raise SystemExit(f"the job failed with status {status}; see {job.parent / 'error.json'}")
+    return wall, used.ru_utime + used.ru_stime, float(used.ru_maxrss)
+
+
+def samples_of(made: pairs.MadePair, bursts: list[str]) -> int:
+    from armillary_insar.safe import read_product
+
+    swaths = read_product(made.reference).swaths
+    return sum(swaths[b.split("-")[0]].lines_per_burst * swaths[b.split("-")[0]].samples_per_burst for b in bursts)
+
+
+def against_truth(job: Path, truth: Path) -> dict[str, str]:
+    """Wrapped-phase error of the tiles in the checkpoint against the simulator's truth and the Cramér–Rao bound."""
+    from armillary_insar.accuracy import against_truth as compare
+
+    rows = compare(job, truth)
+    worst = {
+        "rms / bound, looks from the windows": max(r.ratio_ideal for r in rows),
+        "rms / bound, looks measured on the image": max(r.ratio_measured for r in rows),
+        "largest |bias| (mrad)": max(abs(r.bias_mrad) for r in rows),
+        "its standard error (mrad)": max(r.bias_sigma_mrad for r in rows),
+        "largest |ramp| over a burst (mrad)": max(max(map(abs, r.ramp_mrad)) for r in rows)}
+    return {f"{k}, worst of {len(rows)} bursts": f"{v:9.3f}" for k, v in worst.items()} | {
+        "wrong cycles in the mosaic": f"{rows[0].wrong_cycles}"}
+
+
+def side_by_side(work: Path, made: pairs.MadePair) -> str:
+    """Two jobs of a few bursts at once, against one after the other."""
+    from armillary_insar.safe import read_product
+
+    chosen = [b.identifier for b in read_product(made.reference).swaths["IW1"].bursts[:3]]
+    jobs = [write_job(work / f"two-{k}", made, ["IW1"], chosen) for k in range(4)]
+    start = time.perf_counter()
+    for job in jobs[:2]:
+        run(job)
+    one_by_one = time.perf_counter() - start
+    start = time.perf_counter()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, jobs[2:]))
+    return f"\ntwo jobs of three bursts: one after the other {one_by_one:.1f} s, side by side {time.perf_counter() - start:.1f} s"
+
+
+def table(title: str, rows: dict[str, str]) -> None:
+    print(f"\n{title}")
+    for name, value in rows.items():
+        print(f"  {name:58} {value}")
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    tempfile.tempdir = None
+    main()
