@@ -4,7 +4,7 @@ Read once, in `serve.py`, and handed down in slices. `armillary config show` tel
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,10 +15,19 @@ from armillary.base import units
 from armillary.base.errors import UsageError
 from armillary.base.yamlfile import load
 
-Duration = Annotated[
-    timedelta, BeforeValidator(lambda value: units.duration(value) if isinstance(value, str) else value)
-]
-Size = Annotated[int, BeforeValidator(lambda value: units.size(value) if isinstance(value, str) else value)]
+def _written(read_text: Callable[[str], Any]) -> BeforeValidator:
+    """Read what was written as text; a mistake is named together with its setting."""
+
+    def check(value: Any) -> Any:
+        try:
+            return read_text(value) if isinstance(value, str) else value
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
+    return BeforeValidator(check)
+
+
+Duration = Annotated[timedelta, _written(units.duration)]
 
 
 class _Part(BaseModel):

@@ -1,0 +1,38 @@
+"""Singletons and reachability."""
+
+from datetime import timedelta
+
+import pytest
+
+from armillary.base import servers
+from armillary.base.errors import Conflict
+from armillary.base.ids import new_id
+
+
+async def test_a_singleton_has_one_holder_until_it_falls_silent_and_the_old_ones_writes_are_refused(database, clock):
+    first, second = new_id(), new_id()
+    async with database.transaction() as tx:
+        epoch = await servers.hold(tx, "sweep", first)
+        assert await servers.hold(tx, "sweep", second) is None
+        assert await servers.hold(tx, "sweep", first) == epoch
+    clock.advance(timedelta(seconds=11))
+    async with database.transaction() as tx:
+        assert await servers.hold(tx, "sweep", second) == epoch + 1
+        await servers.check(tx, "sweep", epoch + 1)
+        with pytest.raises(Conflict):
+            await servers.check(tx, "sweep", epoch)
+
+
+async def test_reachability_begins_anew_after_a_gap(database, clock):
+    server = new_id()
+
+    async def since():
+        async with database.transaction() as tx:
+            await servers.beat(tx, server, is_web=True)
+            return await tx.value("select since from reachable")
+
+    first = await since()
+    clock.advance(timedelta(seconds=4))
+    assert await since() == first
+    clock.advance(timedelta(seconds=6))
+    assert await since() == clock()

@@ -1,0 +1,70 @@
+"""A store: written once, whole or not at all, its own instance's."""
+
+import hashlib
+import os
+
+import pytest
+
+from armillary.base.errors import Conflict, NotFound
+from armillary.base.storage import Store, object_key
+
+
+async def chunks(*parts):
+    for part in parts:
+        yield part
+
+
+async def test_what_was_written_is_read_with_ranges_and_sums(tmp_path):
+    store = Store(str(tmp_path / "store"))
+    written = await store.write("a/b/c", chunks(b"hello ", b"world"))
+    assert (written.size_bytes, written.sha256) == (11, hashlib.sha256(b"hello world").hexdigest())
+    assert await store.size("a/b/c") == 11
+    assert b"".join([part async for part in store.read("a/b/c", 6, 9)]) == b"wor"
+    assert await store.sha256("a/b/c") == written.sha256
+    assert [key async for key, _ in store.list()] == ["a/b/c"]
+
+
+async def test_a_key_is_never_written_twice_and_a_broken_stream_leaves_nothing(tmp_path):
+    store = Store(str(tmp_path / "store"))
+    await store.write("k", chunks(b"1"))
+    with pytest.raises(Conflict):
+        await store.write("k", chunks(b"2"))
+
+    async def broken():
+        yield b"half"
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await store.write("other", broken())
+    assert [key async for key, _ in store.list()] == ["k"]
+    assert sorted(os.listdir(tmp_path / "store")) == ["k"]
+
+
+async def test_another_instance_is_refused_its_own_is_not(tmp_path):
+    store = Store(str(tmp_path / "store"))
+    await store.claim("one")
+    await Store(str(tmp_path / "store")).claim("one")
+    with pytest.raises(Conflict, match="another instance"):
+        await Store(str(tmp_path / "store")).claim("two")
+
+
+async def test_who_reads_the_nonce_is_on_this_host(tmp_path):
+    store = Store(str(tmp_path / "store"))
+    await store.claim("one")
+    nonce = (tmp_path / "store" / ".nonce").read_bytes().hex()
+    assert store.is_same_host(nonce)
+    assert not store.is_same_host("0" * 64)
+    assert not store.is_same_host(None)
+
+
+async def test_deleting_takes_empty_folders_along(tmp_path):
+    store = Store(str(tmp_path / "store"))
+    await store.write("a/b/c", chunks(b"1"))
+    await store.delete(["a/b/c", "never/there"])
+    assert os.listdir(tmp_path / "store") == []
+    with pytest.raises(NotFound):
+        [part async for part in store.read("a/b/c")]
+
+
+def test_a_key_keeps_folders_and_encodes_the_rest():
+    assert object_key("c/g/1", "A.SAFE/a b#.xml") == "c/g/1/A.SAFE/a%20b%23.xml"
