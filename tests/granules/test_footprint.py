@@ -1,6 +1,7 @@
 """Footprints: what is refused, how they are stored, and that index and relations agree with independent answers."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,18 @@ from hypothesis import strategies as st
 
 from armillary.base.errors import UsageError
 from armillary.granules import footprint
-from armillary.granules.footprint import Frame, Shape, bbox, cells, check, covers, intersects, overlap_fraction
-from armillary.granules.footprint import query_terms, shape
+from armillary.granules.footprint import (
+    Frame,
+    Shape,
+    bbox,
+    cells,
+    check,
+    covers,
+    intersects,
+    overlap_fraction,
+    query_terms,
+    shape,
+)
 
 Geometry = dict[str, Any]
 
@@ -337,9 +348,9 @@ def test_shapes_on_earth_intersect_as_in_the_plane(one: Geometry, other: list[fl
 )  # fmt: skip
 def test_bent_edges_stay_within_the_tolerance(start: tuple[float, float], end: tuple[float, float]) -> None:
     path = footprint._bent([start, end], footprint.TOLERANCE_METERS)
-    middles = [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2) for a, b in zip(path, path[1:], strict=False)]
-    for a, b, middle in zip(path, path[1:], middles, strict=False):
+    for a, b in pairwise(path):
         if math.dist(a, b) > 1e-9:
+            middle = ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)
             off = spherely.distance(spherely.create_linestring([a, b]), spherely.create_point(*middle))
             assert off <= 1.2 * footprint.TOLERANCE_METERS
 

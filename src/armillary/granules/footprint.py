@@ -407,7 +407,8 @@ def _on_parallel(x0: float, x1: float, y: float, tolerance: float) -> Path:
 
 def _distinct(path: Path) -> Path:
     """Without steps that go nowhere on the sphere: every longitude of a pole is one position."""
-    return _without_repeats([(0.0, y) if abs(y) == 90 else (x if x != -180 else 180.0, y) for x, y in path])
+    rounded = [(round(x, 12), round(y, 12)) for x, y in path]  # a tenth of a micrometre
+    return _without_repeats([(0.0, y) if abs(y) == 90 else (x if x != -180 else 180.0, y) for x, y in rounded])
 
 
 def _box(box: Sequence[float], frame: Frame, tolerance: float) -> Shape:
