@@ -26,6 +26,7 @@ from armillary_formats.refusal import Refused
 
 GIB = 1024**3
 CHUNK_BYTES = 1024 * 1024
+MOST_TRAILING_CHUNKS = 16
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ def members(path: Path, limits: Limits = DEFAULT_LIMITS) -> list[Member]:
         with _open_zip(path, limits) as archive:
             return _zip_members(path, archive, limits)
     with _open_tar(path) as archive:
-        return _checked(path, (_tar_member(path, info) for info in archive), limits)
+        found = _checked(path, (_tar_member(path, info) for info in archive), limits)
+        _check_tar_end(path, archive)
+        return found
 
 
 def extract(path: Path, folder: Path, limits: Limits = DEFAULT_LIMITS) -> list[Path]:
@@ -246,6 +249,21 @@ class _Measured(io.RawIOBase):
 
     def tell(self) -> int:
         return self._stream.tell()
+
+
+def _check_tar_end(path: Path, archive: tarfile.TarFile) -> None:
+    """A whole archive ends with a block of zeros: tarfile takes one that was cut between members for whole.
+
+    What follows is read as well, since the checksum of a compressed archive is behind it.
+    """
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise Refused(f"{path.name} is cut short: the mark at the end of a tar archive is missing.")
+    for _ in range(MOST_TRAILING_CHUNKS):
+        if not archive.fileobj.read(CHUNK_BYTES):
+            return
+    raise Refused(f"{path.name} has more than {MOST_TRAILING_CHUNKS} MiB behind its end.")
 
 
 def _tar_member(path: Path, info: tarfile.TarInfo) -> Member:

@@ -13,6 +13,7 @@ from armillary_formats.refusal import Refused
 MOST_PIXELS = 1024  # of a picture's longer side
 OVERSAMPLING = 2  # read this much more and average, which calms speckle
 PERCENTILES = (2.0, 98.0)
+CACHE_MIB = 64  # of GDAL, which else takes a twentieth of the machine
 MEASUREMENT = re.compile(r"measurement/s1[a-z]-(\w\w\d?)-\w+-(\w\w)-.*\.tiff?", re.IGNORECASE)
 
 Band = np.ma.MaskedArray[Any, np.dtype[Any]]
@@ -67,7 +68,11 @@ def _of_raster(name: str, most_width: int, most_height: int) -> Bands:
 
     shown = Path(name).name
     try:
-        with warnings.catch_warnings(action="ignore"), rasterio.open(name) as raster:
+        with (
+            rasterio.Env(GDAL_CACHEMAX=CACHE_MIB),
+            warnings.catch_warnings(action="ignore"),
+            rasterio.open(name) as raster,
+        ):
             step = max(1.0, raster.width / most_width, raster.height / most_height)
             oversampling = OVERSAMPLING if step >= OVERSAMPLING else 1
             width, height = max(1, int(raster.width / step)), max(1, int(raster.height / step))
@@ -118,10 +123,8 @@ def _of_hdf5(path: Path) -> Band:
     found: list[Any] = []
 
     def visit(_: str, node: Any) -> None:
-        is_drawable = (
-            isinstance(node, h5py.Dataset) and node.ndim >= 2 and min(node.shape) > 1 and node.dtype.kind in "iufc"
-        )
-        if is_drawable and not (node.external or node.is_virtual):
+        is_drawable = isinstance(node, h5py.Dataset) and node.ndim >= 2 and node.dtype.kind in "iufc"
+        if is_drawable and node.size and min(node.shape[-2:]) > 1 and not (node.external or node.is_virtual):
             found.append(node)
 
     try:

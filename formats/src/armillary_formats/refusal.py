@@ -1,5 +1,5 @@
 """The one error of this package: a file that is not read, with the reason as a sentence."""
 
 
-class Refused(ValueError):  # noqa: N818 - "raise Refused(...)" says what happens
+class Refused(ValueError):
     """The file is damaged, hostile or not what its name says; the message says which."""

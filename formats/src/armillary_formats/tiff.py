@@ -11,6 +11,7 @@ from typing import IO
 
 from armillary_formats.refusal import Refused
 
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 CODES = {3: "H", 4: "L", 16: "Q"}  # the field types that offsets and sizes may have
 BLOCK_TAGS = {273: 279, 324: 325}  # offsets of strips, tiles: their sizes
 MOST_DIRECTORIES = 256
@@ -35,6 +36,7 @@ def check(stream: IO[bytes], size_bytes: int, name: str) -> None:
             raise Refused(f"{name} is not a TIFF that can be read: its directories run in a circle.")
         seen.add(offset)
         entries, offset = _directory(stream, layout, offset, size_bytes, name)
+        _check_values(layout, entries, size_bytes, name)
         _check_blocks(stream, layout, entries, size_bytes, name)
     if not seen:
         raise Refused(f"{name} is not a whole TIFF: it has no directory.")
@@ -47,6 +49,10 @@ class _Layout:
 
     def first(self, header: bytes) -> int:
         (offset,) = struct.unpack_from(self.order + ("Q" if self.big else "L"), header, 8 if self.big else 4)
+        return int(offset)
+
+    def offset(self, entry: "_Entry") -> int:
+        (offset,) = struct.unpack(self.order + ("Q" if self.big else "L"), entry.value)
         return int(offset)
 
 
@@ -86,26 +92,31 @@ def _directory(
     return entries, following
 
 
+def _check_values(layout: _Layout, entries: dict[int, _Entry], size_bytes: int, name: str) -> None:
+    """A value that does not fit into its entry stands elsewhere in the file."""
+    for entry in entries.values():
+        length = SIZES.get(entry.kind, 1) * entry.count
+        if length > len(entry.value) and layout.offset(entry) + length > size_bytes:
+            raise _cut(name, layout.offset(entry) + length, size_bytes)
+
+
 def _check_blocks(stream: IO[bytes], layout: _Layout, entries: dict[int, _Entry], size_bytes: int, name: str) -> None:
     for offsets_tag, sizes_tag in BLOCK_TAGS.items():
         if offsets_tag in entries and sizes_tag in entries:
-            offsets = _numbers(stream, layout, entries[offsets_tag], size_bytes, name)
-            sizes = _numbers(stream, layout, entries[sizes_tag], size_bytes, name)
+            offsets = _numbers(stream, layout, entries[offsets_tag], name)
+            sizes = _numbers(stream, layout, entries[sizes_tag], name)
             end = max((at + size for at, size in zip(offsets, sizes, strict=False) if at and size), default=0)
             if end > size_bytes:
                 raise _cut(name, end, size_bytes)
 
 
-def _numbers(stream: IO[bytes], layout: _Layout, entry: _Entry, size_bytes: int, name: str) -> tuple[int, ...]:
+def _numbers(stream: IO[bytes], layout: _Layout, entry: _Entry, name: str) -> tuple[int, ...]:
     if entry.kind not in CODES or entry.count > MOST_BLOCKS:
         raise Refused(f"{name} is not a TIFF that can be read: its table of pixel blocks is malformed.")
-    length = struct.calcsize("<" + CODES[entry.kind]) * entry.count
+    length = SIZES[entry.kind] * entry.count
     data = entry.value[:length]
     if length > len(entry.value):
-        (offset,) = struct.unpack(layout.order + ("Q" if layout.big else "L"), entry.value)
-        if offset + length > size_bytes:
-            raise _cut(name, offset + length, size_bytes)
-        stream.seek(offset)
+        stream.seek(layout.offset(entry))
         data = stream.read(length)
     return struct.unpack(f"{layout.order}{entry.count}{CODES[entry.kind]}", data)
 

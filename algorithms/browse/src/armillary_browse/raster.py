@@ -16,6 +16,7 @@ from armillary_browse.failure import Failure
 from armillary_browse.statistics import Values
 
 BLOCK_SAMPLES = 2_000_000  # times 16 bytes in memory at the worst
+CACHE_MIB = 64  # of GDAL, which else takes a twentieth of the machine
 SUFFIXES = {".tif", ".tiff"}
 
 
@@ -80,7 +81,7 @@ def valid_values(raster: Any, band: Band, window: Window) -> Values:
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """An open raster; one without a geographic reference is as welcome as any."""
-    with warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings(action="ignore"), rasterio.Env(GDAL_CACHEMAX=CACHE_MIB):
         try:
             raster = rasterio.open(path)
         except RasterioError as error:
