@@ -65,8 +65,8 @@ class Elevation:
                 f"The elevation ({west:.3f} to {east:.3f}° E, {south:.3f} to {north:.3f}° N) does not cover {what} "
                 f"({points[:, 0].min():.3f} to {points[:, 0].max():.3f}° E, {points[:, 1].min():.3f} to "
                 f"{points[:, 1].max():.3f}° N).", "Give more elevation tiles, or choose fewer bursts.")
-        transform = (Affine.translation(west, north) * Affine.scale(self.step_longitude_deg, self.step_latitude_deg)
-                     * Affine.translation(-0.5, -0.5))
+        transform = Affine(self.step_longitude_deg, 0, west - self.step_longitude_deg / 2, 0, self.step_latitude_deg,
+                       north - self.step_latitude_deg / 2)
         polygon = {"type": "Polygon", "coordinates": [[*footprint_deg, footprint_deg[0]]]}
         inside = geometry_mask([polygon], self.heights_m.shape, transform, all_touched=True, invert=True)
         holes = int(np.count_nonzero(inside & ~np.isfinite(self.heights_m)))

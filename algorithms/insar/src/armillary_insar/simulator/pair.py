@@ -59,6 +59,8 @@ class PairSpec:
     near_range_m: float = 805_000.0
     seed: int = 7
     truth_looks: tuple[int, int] = (19, 7)
+    timing_error_lines: float = 0.0  # of the secondary's samples against its annotation
+    doppler_gap_hz: float = 3.5  # between the dates: bursts that are not quite synchronised
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def make_pair(spec: PairSpec, out: Path, threads: int = 2, zipped: bool = False)
     scene = made_up_scene(spec, products[0])
     elevation = write_elevation(out / "elevation.tif", scene)
     truth = fill(products[0], products[1], vectors[0], vectors[1], scene, every_burst(products[0]), out / "truth",
-                 spec.truth_looks, threads)
+                 spec.truth_looks, threads, timing_error_s=spec.timing_error_lines * LINE_INTERVAL_S)
     (truth.parent / "truth.json").write_text(json.dumps(
         {"spec": asdict(spec), "sign": "range_change_m > 0: farther from the radar at the secondary date"},
         default=str, indent=2))
@@ -174,7 +176,7 @@ def _layouts(spec: PairSpec) -> list[ProductLayout]:
                           first_burst_id=110_431)
     later = spec.start + timedelta(days=spec.days, microseconds=1337)  # bursts never start in quite the same place
     second = replace(first, start=later, absolute_orbit=first.absolute_orbit + 175 * spec.days // 12,
-                     doppler=(-6.5, 11_200.0))
+                     doppler=(-10.0 + spec.doppler_gap_hz, 11_200.0))
     return [first, second]
 
 
