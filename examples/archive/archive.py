@@ -19,7 +19,11 @@ def problems(message: Any, folder: Path, files_below: str) -> list[str]:
     """What is wrong with a CNM-S message and the files that it names; nothing if it can be accepted."""
     if not isinstance(message, dict):
         return ["the message is no JSON object"]
-    missing = [name for name in ("version", "provider", "collection", "submissionTime", "identifier", "product") if not message.get(name)]
+    missing = [
+        name
+        for name in ("version", "provider", "collection", "submissionTime", "identifier", "product")
+        if not message.get(name)
+    ]
     if missing:
         return [f"{name} is missing" for name in missing]
     files = message["product"].get("files") if isinstance(message["product"], dict) else None
@@ -57,7 +61,11 @@ def response(message: Any, found: list[str]) -> dict[str, Any]:
     answer: dict[str, Any] = {"status": "SUCCESS"}
     if found:
         answer = {"status": "FAILURE", "errorCode": "VALIDATION_ERROR", "errorMessage": "; ".join(found)}
-    kept = {name: message[name] for name in ("provider", "collection", "identifier", "submissionTime", "trace") if isinstance(message, dict) and name in message}
+    kept = {
+        name: message[name]
+        for name in ("provider", "collection", "identifier", "submissionTime", "trace")
+        if isinstance(message, dict) and name in message
+    }
     return {"version": "1.6.1", **kept, "receivedTime": now, "processCompleteTime": now, "response": answer}
 
 
@@ -138,7 +146,11 @@ class Archive(BaseHTTPRequestHandler):
     def answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         """Send an answer."""
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}.items():
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            **(headers or {}),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

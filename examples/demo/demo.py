@@ -111,7 +111,9 @@ def apply_definitions(archive: str) -> None:
     folder = ROOT / "algorithms" / "browse"
     rules = (folder / "rules.yaml").read_text()
     # Slow the algorithm down a little, so that its worker can be killed on stage.
-    (DEFINITIONS / "rules.yaml").write_text(rules.replace("then: {run: browse", f"then: {{parameters: {{pace_seconds: {PACE_SECONDS}}}, run: browse"))
+    (DEFINITIONS / "rules.yaml").write_text(
+        rules.replace("then: {run: browse", f"then: {{parameters: {{pace_seconds: {PACE_SECONDS}}}, run: browse")
+    )
     armillary("apply", str(folder / "collections.yaml"), str(folder), str(DEFINITIONS))
 
 
@@ -161,7 +163,12 @@ def job_details(job: str) -> dict[str, Any]:
 
 
 def report(
-    stages: Stages, jobs: list[dict[str, Any]], deliveries: list[dict[str, Any]], killed: str | None, made: bool, seconds: float
+    stages: Stages,
+    jobs: list[dict[str, Any]],
+    deliveries: list[dict[str, Any]],
+    killed: str | None,
+    made: bool,
+    seconds: float,
 ) -> None:
     """What happened, when it began to take long, and how to go on."""
     print(STAGE.format("\nWhat happened"))
@@ -178,14 +185,15 @@ def report(
     for one in deliveries:
         print(f"  delivery to {one['destination']}: {one['state']}: {one['granule']}")
     if killed:
-        print(f"\n  Worker killed during job {killed}: its first attempt is lost, its second published the product, once.")
+        print(
+            f"\n  Worker killed during job {killed}: its first attempt is lost, its second published the product, once."
+        )
     if not made:
         print("\n  This home had been used before: what was there was taken up. `make clean` begins anew.")
     server = json.loads((HOME / "run" / "server.json").read_text())
-    sign_in = run([*command("status", "--sign-in")], quiet=True).strip()
     product = job_details(jobs[0]["id"])["outputs"][0]
     print(STAGE.format("\nArmillary goes on running"))
-    print(f"  sign in (once)   {sign_in or server['sign_in']}")
+    print(f"  sign in (once)   {server['sign_in']}")
     print(f"  a product        {server['url']}/granules/{product['collection']}/{product['id']}")
     print(f"  look again       .venv/bin/armillary --home {HOME} status")
     print(f"  stop             .venv/bin/armillary --home {HOME} down")
@@ -197,7 +205,9 @@ def wait_for(what: str, question: Callable[[], Any]) -> Any:
     while not (answer := question()):
         if time.monotonic() > deadline:
             armillary("status")
-            sys.exit(f"There were no {what} within {PATIENCE_SECONDS:.0f} s; `armillary --home {HOME} job list` says more.")
+            sys.exit(
+                f"There were no {what} within {PATIENCE_SECONDS:.0f} s; `armillary --home {HOME} job list` says more."
+            )
         time.sleep(0.3)
     return answer
 

@@ -43,7 +43,9 @@ def day(number, hour=0):
 
 async def scene(catalogue, name, number, west=10.0, track=52, **fields):
     times = {"start_datetime": day(number, 6), "end_datetime": day(number, 7)}
-    return await catalogue.granule("slc", name, geometry=square(west, 40), track=track, polarisation="VV", **times, **fields)
+    return await catalogue.granule(
+        "slc", name, geometry=square(west, 40), track=track, polarisation="VV", **times, **fields
+    )
 
 
 async def elevation(catalogue, name="dem", west=9.0, size=3.0):
@@ -114,10 +116,10 @@ async def test_covering_is_by_the_union(pair, database, react):
     await scene(pair, "sec", 0)
     await orbit(pair, 0)
     await orbit(pair, 12)
-    await elevation(pair, "west", 9.0, 1.5)
+    await elevation(pair, "west", 8.4, 2.2)
     await react()
     assert [one["state"] for one in await firings(database)] == ["waiting"]
-    await elevation(pair, "east", 10.4, 2.0)
+    await elevation(pair, "east", 10.4, 2.2)
     await react()
     assert [one["state"] for one in await firings(database)] == ["submitted"]
 
@@ -174,7 +176,12 @@ async def test_ingesting_all_again_adds_nothing(pair, database, react):
 async def test_a_refused_submission_is_a_refused_firing_with_the_reason(catalogue, database, react):
     await catalogue.collections("a")
     await catalogue.algorithm(inputs={"a": {}}, parameters={"n": {"type": "integer"}})
-    rule = {"kind": "rule", "id": "pair", "when": {"a": {"collection": "a"}}, "then": {"run": "noop", "parameters": {"n": "x"}}}
+    rule = {
+        "kind": "rule",
+        "id": "pair",
+        "when": {"a": {"collection": "a"}},
+        "then": {"run": "noop", "parameters": {"n": "x"}},
+    }
     await catalogue.apply(rule)
     await catalogue.granule("a", "one")
     await react()
@@ -189,7 +196,9 @@ async def test_a_rule_that_would_trigger_itself_is_refused_by_name(catalogue):
     await catalogue.algorithm(id="back", inputs={"b": {}}, outputs={"a": {"collection": "a"}})
     await catalogue.apply({"kind": "rule", "id": "forth", "when": {"a": {"collection": "a"}}, "then": {"run": "forth"}})
     with pytest.raises(UsageError, match="back → a → forth → b → back"):
-        await catalogue.apply({"kind": "rule", "id": "back", "when": {"b": {"collection": "b"}}, "then": {"run": "back"}})
+        await catalogue.apply(
+            {"kind": "rule", "id": "back", "when": {"b": {"collection": "b"}}, "then": {"run": "back"}}
+        )
 
 
 async def test_two_rules_share_one_job_and_each_firing_has_it(catalogue, database, react):
@@ -268,7 +277,9 @@ async def test_many_sets_from_many_clients_fire_once_each_under_dying_reactors(c
         }
     )  # fmt: skip
     members = [("a", 1), ("b", 1), ("c", 2), ("d", 2)]
-    arrivals = [(name, f"{number}-{n}", number) for number in range(sets) for name, count in members for n in range(count)]
+    arrivals = [
+        (name, f"{number}-{n}", number) for number in range(sets) for name, count in members for n in range(count)
+    ]
     random.Random(5).shuffle(arrivals)
     everything_arrived = asyncio.Event()
 

@@ -13,7 +13,9 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def granule(name, collection="a", revision=1):
-    return Granule(collection, name, revision, True, "", "none", None, None, None, None, {}, {}, 0, "owners", "owner", NOW, "")
+    return Granule(
+        collection, name, revision, True, "", "none", None, None, None, None, {}, {}, 0, "owners", "owner", NOW, ""
+    )
 
 
 def rule_of(**others):

@@ -63,7 +63,7 @@ async def _partners(tx: Transaction, rule: Rule, other: Role, role: Role, granul
 async def _fitting(tx: Transaction, rule: Rule, role: Role, bound: match.Bound) -> list[Granule]:
     proposal = match.proposal(rule, role, bound)
     found = await find.proposed(tx, proposal.sql, proposal.params)
-    return [one for one in found if match.fits(rule, role, one, bound)]
+    return [one for one in found if match.accepts(role, one) and match.fits(rule, role, one, bound)]
 
 
 def _without_relations(role: Role) -> Role:

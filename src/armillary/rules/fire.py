@@ -140,7 +140,8 @@ async def _complete(tx: Transaction, rule: Rule, bound: Bound) -> list[Bound]:
 async def _candidates(tx: Transaction, rule: Rule, role: Role, bound: Bound) -> list[Granule]:
     proposal = match.proposal(rule, role, bound)
     found = await find.proposed(tx, proposal.sql, proposal.params)
-    fitting = [granule for granule in found if match.fits(rule, role, granule, bound)]
+    # SQL may propose more than the filter accepts: what is decided exactly is decided here.
+    fitting = [one for one in found if match.accepts(role, one) and match.fits(rule, role, one, bound)]
     return fitting if role.many or role.is_key else fitting[:1]  # an optional single takes the newest
 
 
