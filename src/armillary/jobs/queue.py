@@ -196,6 +196,12 @@ async def demand(tx: Transaction) -> dict[str, Demand]:
     }
 
 
+async def explain_unfit(tx: Transaction, pool: str, size: Resources, reason: str) -> None:
+    """Give every waiting job that no worker of this size can run the reason why it waits."""
+    if await store.explain_unfit(tx, pool, size, reason):
+        tx.wake(JOBS)
+
+
 async def referred(tx: Transaction, references: Sequence[Reference]) -> set[Reference]:
     """Those revisions that a live job refers to: retention must leave them."""
     return await store.live_references(tx, references)

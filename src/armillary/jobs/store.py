@@ -375,7 +375,7 @@ async def set_priority(tx: Transaction, job: UUID, priority: int) -> None:
 # Logs and checkpoints ------------------------------------------------------------------------------------------
 
 
-async def append_log(tx: Transaction, worker_id: UUID, chunks: Sequence[Mapping[str, Any]]) -> list[Row]:
+async def append_log(tx: Transaction, worker_id: UUID, chunks: Sequence[Any]) -> list[Row]:
     """Keep chunks of the attempts that this worker has or had; one that came before is the same row.
 
     Returns each attempt taken, with the end of its log.
@@ -400,10 +400,10 @@ async def append_log(tx: Transaction, worker_id: UUID, chunks: Sequence[Mapping[
            from chunk join owned using (job_id, number) group by 1, 2, 3""",
         {
             "worker": worker_id,
-            "jobs": [chunk["job"] for chunk in chunks],
-            "leases": [chunk["lease"] for chunk in chunks],
-            "positions": [chunk["position"] for chunk in chunks],
-            "data": [chunk["data"] for chunk in chunks],
+            "jobs": [chunk.job_id for chunk in chunks],
+            "leases": [chunk.lease for chunk in chunks],
+            "positions": [chunk.position for chunk in chunks],
+            "data": [chunk.data for chunk in chunks],
         },
     )
 
@@ -449,6 +449,18 @@ async def save_checkpoint(
     )
     assert row is not None
     return row["saved"], row["old"]
+
+
+async def drop_ended_checkpoints(tx: Transaction, limit: int) -> list[str]:
+    """Forget checkpoints that no attempt will take up; returns their keys."""
+    rows = await tx.rows(
+        """delete from checkpoint where job_id in (
+               select checkpoint.job_id from checkpoint join job on job.id = checkpoint.job_id
+               where job.state in ('succeeded', 'failed', 'cancelled') limit %s for update of checkpoint skip locked)
+           returning key""",
+        [limit],
+    )
+    return [row["key"] for row in rows]
 
 
 # Reading -------------------------------------------------------------------------------------------------------
@@ -523,6 +535,19 @@ async def live_references(tx: Transaction, references: Sequence[Reference]) -> s
         ],
     )
     return {Reference(row["collection"], row["granule"], row["revision"]) for row in rows}
+
+
+async def explain_unfit(tx: Transaction, pool: str, size: Resources, reason: str) -> int:
+    """Say why these wait; locked in the order that everybody locks in."""
+    return await tx.execute(
+        """with unfit as (
+               select job_id from job_queue
+               where pool = %(pool)s and worker_id is null and ready_at < 'infinity'
+                   and (cpu > %(cpu)s or memory_bytes > %(memory)s or disk_bytes > %(disk)s)
+               order by job_id for update skip locked)
+           update job set reason = %(reason)s from unfit where job.id = unfit.job_id and job.reason <> %(reason)s""",
+        {"pool": pool, "cpu": size.cpu, "memory": size.memory_bytes, "disk": size.disk_bytes, "reason": reason},
+    )
 
 
 async def demand(tx: Transaction) -> list[Row]:

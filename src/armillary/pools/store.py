@@ -199,6 +199,18 @@ async def hours_today(tx: Transaction, pool: str) -> float:
     return float(hours)
 
 
+async def may_start(tx: Transaction, pool: str, longest: timedelta) -> bool:
+    """Whether enough time has passed since workers ended before they registered: twice as long after each."""
+    allowed: bool = await tx.value(
+        """select coalesce(max(ended_at) + least(%(longest)s, make_interval(secs => power(2, least(count(*), 20))))
+                           <= armillary_now(), true)
+           from worker_start
+           where pool = %(pool)s and worker_id is null and ended_at > armillary_now() - 2 * %(longest)s""",
+        {"pool": pool, "longest": longest},
+    )
+    return allowed
+
+
 async def counts(tx: Transaction) -> dict[str, dict[str, int]]:
     """Workers per pool and state."""
     found: dict[str, dict[str, int]] = {}

@@ -81,7 +81,7 @@ class World:
         self, actor: Actor, collection: str, name: str, content: bytes, lease: Lease | None = None
     ) -> Commit:
         """Put a granule's bytes into the store; its commit is not sent yet."""
-        wish = upload.Wish(collection, name, lease and lease.job_id, lease and lease.number)
+        wish = upload.Wish(collection, name, lease.job_id if lease else None, lease.number if lease else None)
         async with self.database.transaction() as tx:
             (ticket,) = await upload.open_uploads(tx, actor, [wish], "relay", timedelta(hours=1))
 
@@ -142,5 +142,5 @@ class World:
     async def count(self, table: str) -> int:
         """Rows of a table."""
         async with self.database.transaction() as tx:
-            rows: int = await tx.value(f"select count(*) from {table}")
+            rows: int = await tx.value(f"select count(*) from {table}")  # noqa: S608
         return rows

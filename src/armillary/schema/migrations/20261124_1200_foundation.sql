@@ -415,6 +415,7 @@ create table worker_start (
     ended_at    timestamptz
 );
 create index worker_start_live on worker_start (pool) where ended_at is null;
+create index worker_start_ended on worker_start (pool, ended_at);
 
 -- Rules ---------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,220 @@
+"""The HTTP face of jobs."""
+
+import time
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+from pydantic import Field
+
+from armillary.accounts.actor import Actor
+from armillary.accounts.api import SignedIn
+from armillary.base import events
+from armillary.base.clock import iso
+from armillary.base.db import Row, Transaction
+from armillary.base.errors import UsageError
+from armillary.base.http import Web, Wire
+from armillary.base.wakes import JOBS
+from armillary.granules.granule import Reference
+from armillary.jobs import cancel as cancelling
+from armillary.jobs import find, logs, steer
+from armillary.jobs.find import Job
+from armillary.jobs.job import CURRENT, DEFAULT_POOL, JobRequest
+from armillary.jobs.submit import submit
+
+router = APIRouter(prefix="/api/jobs", tags=["jobs"])
+
+LONGEST_WAIT_SECONDS = 60.0
+
+
+class GranuleWire(Wire):
+    """A granule, the current revision unless another is named."""
+
+    collection: str
+    id: str
+    revision: int = Field(CURRENT, ge=0)
+
+
+class JobWire(Wire):
+    """A submission."""
+
+    algorithm: str
+    version: str | None = None
+    inputs: dict[str, list[str | GranuleWire]] = Field(default_factory=dict)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    pool: str = DEFAULT_POOL
+    priority: int = 0
+    twins: Literal["share", "reuse", "again"] = "reuse"
+    hold: bool = False
+
+
+class PriorityWire(Wire):
+    """A place in the queue."""
+
+    priority: int
+
+
+@router.post("", status_code=201)
+async def submit_job(web: Web, actor: SignedIn, body: JobWire) -> dict[str, Any]:
+    """Ask for work; the answer says whether it is new, shared or reused, and why."""
+    request = JobRequest(
+        algorithm=body.algorithm,
+        version=body.version,
+        inputs={role: tuple(_reference(role, one) for one in granules) for role, granules in body.inputs.items()},
+        parameters=body.parameters,
+        pool=body.pool,
+        priority=body.priority,
+        twins=body.twins,
+        hold=body.hold,
+        cause={"account": actor.account},
+    )
+
+    async def work(tx: Transaction) -> dict[str, Any]:
+        submission = await submit(tx, actor, request)
+        job = await find.get(tx, actor, submission.job.id)
+        return {"job": shown(job), "outcome": submission.outcome, "reason": submission.reason}
+
+    return await web.database.retry(work)
+
+
+@router.get("")
+async def jobs(
+    web: Web,
+    actor: SignedIn,
+    state: str | None = None,
+    algorithm: str | None = None,
+    pool: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: UUID | None = None,
+) -> dict[str, Any]:
+    """Jobs, newest first."""
+    async with web.database.transaction() as tx:
+        found = await find.newest(tx, actor, state=state, algorithm=algorithm, pool=pool, limit=limit, after=after)
+    return {"jobs": [shown(job) for job in found], "next": str(found[-1].id) if len(found) == limit else None}
+
+
+@router.get("/{job}")
+async def job(web: Web, actor: SignedIn, job: UUID) -> dict[str, Any]:
+    """One job with its attempts, inputs, outputs and events."""
+    async with web.database.transaction() as tx:
+        return await _whole(tx, actor, job)
+
+
+@router.post("/{job}/cancel")
+async def cancel(web: Web, actor: SignedIn, job: UUID) -> dict[str, Any]:
+    """Cancel it; at once while it waits, through its worker while it runs."""
+    async with web.database.transaction() as tx:
+        await cancelling.cancel(tx, actor, job)
+        return await _whole(tx, actor, job)
+
+
+@router.post("/{job}/retry")
+async def retry(web: Web, actor: SignedIn, job: UUID) -> dict[str, Any]:
+    """Try again what failed or was cancelled, with a fresh budget."""
+    async with web.database.transaction() as tx:
+        await steer.again(tx, actor, job)
+        return await _whole(tx, actor, job)
+
+
+@router.post("/{job}/hold")
+async def hold(web: Web, actor: SignedIn, job: UUID) -> dict[str, Any]:
+    """Keep a waiting job from running."""
+    async with web.database.transaction() as tx:
+        await steer.hold(tx, actor, job)
+        return await _whole(tx, actor, job)
+
+
+@router.post("/{job}/release")
+async def release(web: Web, actor: SignedIn, job: UUID) -> dict[str, Any]:
+    """Let a held job run."""
+    async with web.database.transaction() as tx:
+        await steer.release(tx, actor, job)
+        return await _whole(tx, actor, job)
+
+
+@router.post("/{job}/priority")
+async def priority(web: Web, actor: SignedIn, job: UUID, body: PriorityWire) -> dict[str, Any]:
+    """Move a waiting job within its queue."""
+    async with web.database.transaction() as tx:
+        await steer.prioritise(tx, actor, job, body.priority)
+        return await _whole(tx, actor, job)
+
+
+@router.get("/{job}/log")
+async def log(
+    web: Web,
+    actor: SignedIn,
+    job: UUID,
+    attempt: int | None = None,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    wait_seconds: Annotated[float, Query(ge=0)] = 0,
+) -> Response:
+    """What an attempt (the last, unless named) wrote from `offset` on; held until there is more, or it has ended."""
+    deadline = time.monotonic() + min(wait_seconds, LONGEST_WAIT_SECONDS)
+    while True:
+        since = web.database.wakes.count(JOBS)
+        async with web.database.transaction() as tx:
+            found = await find.get(tx, actor, job)
+            number = attempt or found.attempts
+            part = await logs.read(tx, job, number, offset)
+        has_ended = number < found.attempts or (number == found.attempts and found.worker_id is None)
+        left = deadline - time.monotonic()
+        # A job that waits for its first attempt has no log yet; one that is live may write more.
+        if part.data or left <= 0 or (has_ended and number > 0) or not found.state.is_live:
+            break
+        await web.database.wakes.wait(JOBS, since, min(1.0, left))
+    return Response(
+        part.data,
+        media_type="text/plain; charset=utf-8",
+        headers={
+            "Armillary-Next-Offset": str(part.next_offset),
+            "Armillary-Log-Ended": str((has_ended or not found.state.is_live) and not part.data).lower(),
+            "Armillary-Attempt": str(number),
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
+
+
+def shown(job: Job) -> dict[str, Any]:
+    """A job on the wire."""
+    fields = dict(vars(job))
+    return _plain({"attempts_made": fields.pop("attempts")} | fields)
+
+
+async def _whole(tx: Transaction, actor: Actor, job: UUID) -> dict[str, Any]:
+    found = await find.get(tx, actor, job)
+    return shown(found) | {
+        "attempts": [_attempt(row) for row in await find.attempts(tx, job)],
+        "inputs": [_granule(row, "role") for row in await find.inputs(tx, job)],
+        "outputs": [_granule(row, "output") for row in await find.outputs(tx, job)],
+        "events": [
+            {"at": iso(row["at"]), "kind": row["kind"], "actor": row["actor"], "detail": row["detail"]}
+            for row in await events.history(tx, f"job:{job}")
+        ],
+    }
+
+
+def _attempt(row: Row) -> dict[str, Any]:
+    return _plain({name: value for name, value in row.items() if name != "job_id"})
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: iso(value) if isinstance(value, datetime) else str(value) if isinstance(value, UUID) else value
+        for name, value in fields.items()
+    }
+
+
+def _granule(row: Row, role: str) -> dict[str, Any]:
+    return {role: row[role], "collection": row["collection"], "id": row["granule"], "revision": row["revision"]}
+
+
+def _reference(role: str, one: str | GranuleWire) -> Reference:
+    if isinstance(one, GranuleWire):
+        return Reference(one.collection, one.id, one.revision)
+    collection, slash, granule = one.partition("/")
+    if not slash or not collection or not granule:
+        raise UsageError(f"{one!r} names no granule.", "Write collection/id.", field=f"inputs.{role}")
+    return Reference(collection, granule, CURRENT)

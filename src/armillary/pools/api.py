@@ -1,0 +1,448 @@
+"""The HTTP face of pools and of their workers. No database connection is held while a poll waits."""
+
+import base64
+import binascii
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Request
+from pydantic import Field
+
+from armillary.accounts.actor import Actor
+from armillary.accounts.api import SignedIn
+from armillary.accounts.permit import permit
+from armillary.algorithms.algorithm import ErrorClass, Resources
+from armillary.base.clock import iso
+from armillary.base.errors import ArmillaryError, NotAllowed, NotFound, UsageError
+from armillary.base.http import Context, Web, Wire
+from armillary.base.links import file_path
+from armillary.base.wakes import COMMANDS
+from armillary.granules import ingest, stac
+from armillary.granules.api import CommitWire, files
+from armillary.jobs import checkpoints, logs, queue
+from armillary.jobs.job import AttemptOutcome, Report, ReportedOutput, resources_json
+from armillary.jobs.logs import Chunk
+from armillary.jobs.queue import Beat, Lease, LeasedInput
+from armillary.pools import define, store
+from armillary.pools import worker as workers
+from armillary.pools.pool import Arrival, Worker
+from armillary.pools.waiting import Waiting
+from armillary.pools.worker import Commands
+
+router = APIRouter(prefix="/api", tags=["pools"])
+
+LONGEST_WAIT_SECONDS = 60.0
+MAX_BATCH = 200
+
+
+class FreeWire(Wire):
+    """What a worker has."""
+
+    cpu: float = Field(ge=0)
+    memory_bytes: int = Field(ge=0)
+    disk_bytes: int = Field(ge=0)
+
+    def resources(self) -> Resources:
+        """The same as a plain type."""
+        return Resources(self.cpu, self.memory_bytes, self.disk_bytes, 0)
+
+
+class ArrivalWire(Wire):
+    """A worker that registers."""
+
+    host: str = Field(max_length=255)
+    pid: int | None = None
+    start: UUID | None = None
+    protocol: int
+    capacity: FreeWire
+
+
+class LeaseWire(Wire):
+    """A worker that looks for work."""
+
+    free: FreeWire
+    count: int = Field(1, ge=1, le=MAX_BATCH)
+    wait_seconds: float = Field(0, ge=0)
+
+
+class ProgressWire(Wire):
+    """How far a job is."""
+
+    fraction: float | None = None
+    stage: str | None = Field(None, max_length=200)
+    message: str | None = Field(None, max_length=2000)
+
+
+class RunningWire(Wire):
+    """A job that runs."""
+
+    job: UUID
+    lease: int
+    progress: ProgressWire | None = None
+    usage: dict[str, Any] | None = None
+    started_at: datetime | None = None
+
+
+class BeatWire(Wire):
+    """A heartbeat."""
+
+    running: list[RunningWire] = Field(default_factory=list, max_length=10_000)
+
+
+class WaitWire(Wire):
+    """How long to hold the answer."""
+
+    wait_seconds: float = Field(0, ge=0)
+
+
+class ChunkWire(Wire):
+    """A piece of a log."""
+
+    job: UUID
+    lease: int
+    position: int = Field(ge=0)
+    data: str
+
+
+class ChunksWire(Wire):
+    """Pieces of logs."""
+
+    chunks: list[ChunkWire] = Field(max_length=1000)
+
+
+class OutputWire(Wire):
+    """A granule that a job made."""
+
+    output: str
+    commit: CommitWire
+
+
+class ReportWire(Wire):
+    """An attempt that ended."""
+
+    job: UUID
+    lease: int
+    outcome: Literal["succeeded", "failed", "cancelled", "preempted"]
+    error_class: ErrorClass | None = None
+    reason: str | None = Field(None, max_length=10_000)
+    remedy: str | None = Field(None, max_length=10_000)
+    exit_code: int | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    usage: dict[str, Any] = Field(default_factory=dict)
+    result: dict[str, Any] | None = None
+    outputs: list[OutputWire] = Field(default_factory=list)
+
+
+class ReportsWire(Wire):
+    """Attempts that ended; each is recorded or refused by itself."""
+
+    reports: list[ReportWire] = Field(max_length=MAX_BATCH)
+
+
+class LeaveWire(Wire):
+    """Why a worker goes."""
+
+    reason: str = Field("", max_length=2000)
+
+
+# Pools ---------------------------------------------------------------------------------------------------------
+
+
+@router.get("/pools")
+async def pools(web: Web, actor: SignedIn) -> dict[str, Any]:
+    """Every pool with its workers and what waits for them."""
+    async with web.database.transaction() as tx:
+        rows = await store.visible(tx, actor.scope)
+        counts = await store.counts(tx)
+        demand = await queue.demand(tx)
+    return {
+        "pools": [
+            {
+                "id": row["id"],
+                "spec": row["spec"],
+                "group": row["group"],
+                "workers": counts.get(row["id"], {}),
+                "waiting": demand.get(row["id"], queue.Demand()).waiting,
+                "running": demand.get(row["id"], queue.Demand()).running,
+            }
+            for row in rows
+        ],
+        "next": None,
+    }
+
+
+@router.get("/pools/{pool}")
+async def pool(web: Web, actor: SignedIn, pool: str, gone: bool = False) -> dict[str, Any]:
+    """One pool with each of its workers; `gone` shows those of the past too."""
+    async with web.database.transaction() as tx:
+        row = await define.row(tx, actor, pool)
+        found = await store.workers(tx, pool, with_gone=gone)
+        demand = (await queue.demand(tx)).get(pool, queue.Demand())
+    return {
+        "id": row["id"],
+        "spec": row["spec"],
+        "group": row["group"],
+        "waiting": demand.waiting,
+        "running": demand.running,
+        "workers": [_worker(worker) for worker in found],
+    }
+
+
+@router.post("/pools/{pool}/workers/{worker}/drain", status_code=204)
+async def drain(web: Web, actor: SignedIn, pool: str, worker: UUID, body: LeaveWire) -> None:
+    """Let a worker finish what it runs and then go."""
+    async with web.database.transaction() as tx:
+        permit(actor, "change", (await define.row(tx, actor, pool))["group"])
+        found = await store.state(tx, worker)
+        if found is None or found["pool"] != pool:
+            raise NotFound(f"Pool {pool} has no worker {worker}.", f"`armillary pool show {pool}` lists them.")
+        await workers.drain(tx, worker, body.reason or f"{actor.account} drains it.")
+
+
+# Workers -------------------------------------------------------------------------------------------------------
+
+
+@router.post("/pools/{pool}/workers", status_code=201)
+async def register(web: Web, actor: SignedIn, pool: str, body: ArrivalWire) -> dict[str, Any]:
+    """Become a worker of a pool."""
+    arrival = Arrival(body.host, body.pid, body.protocol, body.capacity.resources(), body.start)
+    async with web.database.transaction() as tx:
+        registered = await workers.register(tx, actor, pool, arrival)
+    return {
+        "worker": str(registered.worker),
+        "epoch": registered.epoch,
+        "token": registered.token,
+        "heartbeat_seconds": web.settings.pools.heartbeat.total_seconds(),
+        "lease_seconds": web.settings.pools.time_to_live.total_seconds(),
+    }
+
+
+@router.post("/workers/{worker}/lease")
+async def lease(web: Web, actor: SignedIn, worker: UUID, body: LeaseWire, request: Request) -> dict[str, Any]:
+    """Jobs to run; held until there is one."""
+    pool = _own(actor, worker)
+    free = body.free.resources()
+
+    async def look() -> tuple[list[Lease], bool] | None:
+        # A caller that has gone away must not be given work that nobody would hear of.
+        if await request.is_disconnected():
+            return [], False
+        async with web.database.transaction() as tx:
+            leases, is_draining = await workers.lease(tx, worker, free, body.count)
+        return (leases, is_draining) if leases or is_draining else None
+
+    seconds = min(body.wait_seconds, LONGEST_WAIT_SECONDS)
+    leases, is_draining = await _waiting(request, web).until(pool, free, seconds, look) or ([], False)
+    return {"leases": [_lease(web, lease) for lease in leases], "drain": is_draining}
+
+
+@router.post("/workers/{worker}/heartbeat")
+async def heartbeat(web: Web, actor: SignedIn, worker: UUID, body: BeatWire) -> dict[str, Any]:
+    """The worker lives; what it is to do."""
+    _own(actor, worker)
+    beats = [Beat(one.job, one.lease, _progress(one), one.started_at) for one in body.running]
+    async with web.database.transaction() as tx:
+        commands = await workers.heartbeat(tx, worker, beats, web.settings.pools.time_to_live)
+    return _commands(commands)
+
+
+@router.post("/workers/{worker}/commands")
+async def commands(web: Web, actor: SignedIn, worker: UUID, body: WaitWire) -> dict[str, Any]:
+    """What the worker is to do, held until there is something."""
+    _own(actor, worker)
+    deadline = time.monotonic() + min(body.wait_seconds, LONGEST_WAIT_SECONDS)
+    while True:
+        since = web.database.wakes.count(COMMANDS)
+        async with web.database.transaction() as tx:
+            found = await workers.commands(tx, worker)
+        left = deadline - time.monotonic()
+        if found.stop or found.drain or left <= 0:
+            return _commands(found)
+        # A lost wake is caught by the heartbeat, which carries the same commands: no polling here.
+        await web.database.wakes.wait(COMMANDS, since, left)
+
+
+@router.post("/workers/{worker}/logs")
+async def append_logs(web: Web, actor: SignedIn, worker: UUID, body: ChunksWire) -> dict[str, Any]:
+    """What jobs wrote."""
+    _own(actor, worker)
+    chunks = [Chunk(one.job, one.lease, one.position, _bytes(one.data)) for one in body.chunks]
+    async with web.database.transaction() as tx:
+        refused = await logs.append(tx, worker, chunks)
+    return {"refused": [{"job": str(job), "lease": number} for job, number in refused]}
+
+
+@router.post("/workers/{worker}/finish")
+async def finish(web: Web, actor: SignedIn, worker: UUID, body: ReportsWire) -> dict[str, Any]:
+    """Attempts that ended: outputs, states, provenance and events in one transaction."""
+    _own(actor, worker)
+    commits = [output.commit.commit() for report in body.reports for output in report.outputs]
+    prepared = iter(await ingest.prepare(web.database, web.store, commits) if commits else [])
+    reports = [_report(report, [next(prepared) for _ in report.outputs]) for report in body.reports]
+    results = await web.database.retry(lambda tx: workers.finish(tx, actor, worker, reports))
+    return {
+        "results": [
+            {
+                "job": str(result.job_id),
+                "lease": result.lease,
+                "outcome": result.outcome,
+                "reason": result.reason,
+                **({"problem": result.problem} if result.problem else {}),
+            }
+            for result in results
+        ]
+    }
+
+
+@router.put("/workers/{worker}/checkpoints/{job}/{number}", status_code=204)
+async def checkpoint(
+    web: Web,
+    actor: SignedIn,
+    worker: UUID,
+    job: UUID,
+    number: int,
+    request: Request,
+    armillary_sha256: Annotated[str, Header(alias="Armillary-SHA256")],
+) -> None:
+    """Files that the next attempt may take up, a tar as the raw body."""
+    _own(actor, worker)
+    await checkpoints.save(web.database, web.store, worker, job, number, armillary_sha256, request.stream())
+
+
+@router.post("/workers/{worker}/leave", status_code=204)
+async def leave(web: Web, actor: SignedIn, worker: UUID, body: LeaveWire) -> None:
+    """The worker goes; what it still holds goes back."""
+    _own(actor, worker)
+    async with web.database.transaction() as tx:
+        await workers.leave(tx, worker, body.reason)
+
+
+# Wire ----------------------------------------------------------------------------------------------------------
+
+
+def _own(actor: Actor, worker: UUID) -> str:
+    if actor.kind != "worker" or actor.worker_id != worker or actor.pool is None:
+        raise NotAllowed(f"{actor.account} is not worker {worker}.", "Use the token that its registration gave.")
+    return actor.pool
+
+
+def _waiting(request: Request, web: Context) -> Waiting:
+    state = request.app.state
+    if not hasattr(state, "waiting"):
+        state.waiting = Waiting(web.database.wakes)
+    waiting: Waiting = state.waiting
+    return waiting
+
+
+def _lease(web: Context, lease: Lease) -> dict[str, Any]:
+    registered = lease.registered
+    algorithm = registered.algorithm
+    expires = web.settings.store.link_expires
+    inputs: dict[str, list[dict[str, Any]]] = {role: [] for role in algorithm.inputs}
+    for one in lease.inputs:
+        inputs[one.role].append(_input(web, one))
+    return {
+        "job": str(lease.job_id),
+        "lease": lease.number,
+        "leased_at": iso(lease.leased_at),
+        "algorithm": {
+            "id": algorithm.id,
+            "version": algorithm.version,
+            "digest": registered.digest,
+            "spec": algorithm.spec,
+        },
+        "bundle": registered.bundle_key
+        and {
+            "sha256": registered.bundle_sha256,
+            "size": registered.bundle_size,
+            "href": web.links.sign(file_path(registered.bundle_key), expires),
+        },
+        "environment": algorithm.environment,
+        "parameters": lease.parameters,
+        "inputs": inputs,
+        "outputs": {
+            name: {"collection": output.collection, "many": output.many, "optional": output.optional}
+            for name, output in algorithm.outputs.items()
+        },
+        "resources": resources_json(lease.resources),
+        "checkpoint": lease.checkpoint
+        and {
+            "sha256": lease.checkpoint.sha256,
+            "size": lease.checkpoint.size_bytes,
+            "href": web.links.sign(file_path(lease.checkpoint.key), expires),
+        },
+        "group": lease.group,
+    }
+
+
+def _input(web: Context, one: LeasedInput) -> dict[str, Any]:
+    granule = one.granule
+    return {
+        "collection": granule.collection,
+        "id": granule.granule,
+        "revision": granule.revision,
+        "item": stac.item(granule, web.url()),
+        "files": [{name: file[name] for name in ("path", "size", "sha256", "href")} for file in files(web, granule)],
+    }
+
+
+def _report(wire: ReportWire, prepared: Sequence[ingest.Prepared | ArmillaryError]) -> Report:
+    return Report(
+        job_id=wire.job,
+        lease=wire.lease,
+        outcome=AttemptOutcome(wire.outcome),
+        error_class=wire.error_class,
+        reason=wire.reason or "",
+        remedy=wire.remedy or "",
+        exit_code=wire.exit_code,
+        started_at=wire.started_at,
+        ended_at=wire.ended_at,
+        usage=wire.usage,
+        result=wire.result,
+        outputs=[ReportedOutput(output.output, commit) for output, commit in zip(wire.outputs, prepared, strict=True)],
+    )
+
+
+def _progress(one: RunningWire) -> dict[str, Any] | None:
+    said = one.progress.model_dump(exclude_none=True) if one.progress else {}
+    if one.usage:
+        said["usage"] = one.usage
+    return said or None
+
+
+def _commands(commands: Commands) -> dict[str, Any]:
+    return {
+        "stop": [{"job": str(job), "lease": number, "how": how} for job, number, how in commands.stop],
+        "gone": [{"job": str(job), "lease": number} for job, number in commands.gone],
+        "drain": commands.drain,
+    }
+
+
+def _worker(worker: Worker) -> dict[str, Any]:
+    return {
+        "id": str(worker.id),
+        "host": worker.host,
+        "pid": worker.pid,
+        "state": worker.state,
+        "reason": worker.reason,
+        "capacity": {
+            "cpu": worker.capacity.cpu,
+            "memory_bytes": worker.capacity.memory_bytes,
+            "disk_bytes": worker.capacity.disk_bytes,
+        },
+        "registered_at": iso(worker.registered_at),
+        "beat_at": iso(worker.beat_at),
+        "idle_since": iso(worker.idle_since) if worker.idle_since else None,
+        "ended_at": iso(worker.ended_at) if worker.ended_at else None,
+    }
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise UsageError("A chunk's data is not base64.", "Encode it.", field="chunks.data") from error
