@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 from armillary_formats.samples.write import write
+from hypothesis import HealthCheck, settings
+
+# Other work may run beside the tests: how long an example takes says nothing.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

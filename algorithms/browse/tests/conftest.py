@@ -11,6 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
+
+# Other work may run beside the tests: how long an example takes says nothing.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 ALGORITHM = yaml.safe_load((Path(__file__).parent.parent / "algorithm.yaml").read_text())
 DEFAULTS = {name: schema["default"] for name, schema in ALGORITHM["parameters"].items()}

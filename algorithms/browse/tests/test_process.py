@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import signal
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,17 @@ def test_complex_samples_count_with_their_amplitude_and_swaths_stand_side_by_sid
         assert band["is_amplitude"]
         check_band(band, np.abs(swath.astype(np.complex64)), exact_percentiles=False)
     assert pixels(job.product / "browse.png").shape == (1, 30, 120)
+
+
+def test_a_zipped_product_is_read_without_being_unpacked(job) -> None:
+    plain = job.path / "iw1.tiff"
+    write_raster(plain, np.arange(80, dtype=np.int16).reshape(1, 8, 10))
+    with zipfile.ZipFile(job.give("raster", "zipped") / "a b.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(plain, "P.SAFE/measurement/iw1.tiff")
+        archive.writestr("P.SAFE/manifest.safe", "text")
+    assert job.run() == 0
+    (band,) = job.read("statistics.json")["bands"]
+    assert (band["file"], band["count"], band["mean"]) == ("iw1.tiff", 80, 39.5)
 
 
 def test_a_raster_larger_than_a_block_is_read_in_blocks(job) -> None:

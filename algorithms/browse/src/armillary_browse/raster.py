@@ -1,6 +1,7 @@
 """Find a granule's rasters and read them in blocks of bounded size, complex samples as amplitudes."""
 
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,15 +35,24 @@ class Band:
 
 
 def bands(folder: Path, granule: str) -> list[Band]:
-    """All bands of a granule's rasters; in a product folder these are its measurements."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    """All bands of a granule's rasters; in a product folder, also a zipped one, these are its measurements."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files += [member for path in files if path.suffix.lower() == ".zip" for member in _members(path)]
+    files = [path for path in files if path.suffix.lower() in SUFFIXES]
     files = [path for path in files if path.parent.name == "measurement"] or files
     if not files:
         message = f"Granule {granule} holds no GeoTIFF."
-        raise Failure(
-            "input missing", message, "Give a granule with a file .tif or .tiff, unpacked if it is an archive."
-        )
+        raise Failure("input missing", message, "Give a granule with a file .tif or .tiff.")
     return [band for path in files for band in _bands_of(path)]
+
+
+def _members(path: Path) -> list[Path]:
+    """The files of a zip as paths that GDAL reads without unpacking it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [Path(f"/vsizip/{{{path.absolute()}}}", name) for name in sorted(archive.namelist())]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _bands_of(path: Path) -> list[Band]:
