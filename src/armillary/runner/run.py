@@ -1,0 +1,270 @@
+"""Take one job, run it, report it."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from armillary.algorithms.algorithm import ErrorClass
+from armillary.base.crash import crash_point
+from armillary.base.errors import ArmillaryError, Conflict, NotFound, UsageError
+from armillary.client.upload import GranuleSource
+from armillary.runner import checkpoint, process, stage_out
+from armillary.runner.cache import Cache
+from armillary.runner.environment import Environments, Prepared, arguments, remove_read_only, variables
+from armillary.runner.failure import AttemptError, StoppedError
+from armillary.runner.family import Family
+from armillary.runner.lease import Lease
+from armillary.runner.log import Log
+from armillary.runner.process import Ended, Usage, Watch, Why
+from armillary.runner.progress import Progress
+from armillary.runner.report import Made, Report
+from armillary.runner.stage_in import Staged, stage_in
+from armillary.runner.verdict import Verdict, clean, read_error, read_small_json, verdict
+
+CHECKPOINT_SECONDS = 180.0
+GRACE_SECONDS = 30.0
+# An attempt that ended so may be followed by one that goes on from what it saved.
+WORTH_SAVING = (ErrorClass.PREEMPTED, ErrorClass.TIMED_OUT, ErrorClass.OUT_OF_MEMORY, ErrorClass.INFRASTRUCTURE)
+
+
+class Sink(Protocol):
+    """Where products and checkpoints go: to the server, or to a folder when there is none."""
+
+    def send(self, lease: Lease, granules: Sequence[GranuleSource]) -> list[dict[str, Any] | ArmillaryError]:
+        """Send the bytes; for each granule the commit that will publish it."""
+
+    def save_checkpoint(self, lease: Lease, packed: checkpoint.Packed) -> None:
+        """Keep a checkpoint for the next attempt."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What all jobs of a runner share."""
+
+    folder: Path
+    cache: Cache
+    environments: Environments
+    family: Family
+    threads: Executor
+    sink: Sink
+    grace_seconds: float = GRACE_SECONDS
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    sample_seconds: float = process.SAMPLE_SECONDS
+    disk_sample_seconds: float = process.DISK_SAMPLE_SECONDS
+    keep_folders: bool = False
+
+
+@dataclass
+class Orders:
+    """What others may ask of an attempt while it runs, and what they may know of it."""
+
+    log: Log = field(default_factory=Log)
+    stop: Why | None = None
+    started_at: datetime | None = None
+    usage: Usage = field(default_factory=Usage)
+    progress: dict[str, Any] | None = None
+    on_change: Callable[[], None] = lambda: None
+    on_ended: Callable[[], None] = lambda: None
+
+    def check(self) -> None:
+        """Raise if the attempt is to stop."""
+        if self.stop is not None:
+            raise StoppedError
+
+
+def run(lease: Lease, workplace: Workplace, orders: Orders) -> Report:
+    """One attempt from its lease to its report; whatever goes wrong is in the report."""
+    attempt = _Attempt(lease, workplace, orders)
+    try:
+        attempt.stage_in()
+        attempt.run()
+        attempt.stage_out()
+    except AttemptError as failure:
+        outcome: Any = "preempted" if failure.error_class is ErrorClass.PREEMPTED else "failed"
+        attempt.report(Verdict(outcome, failure.error_class, failure.reason, failure.remedy))
+    except StoppedError:
+        is_cancelled = orders.stop == "cancel"
+        attempt.report(
+            Verdict("cancelled", ErrorClass.CANCELLED, "It was cancelled before it ran.")
+            if is_cancelled
+            else Verdict("preempted", ErrorClass.PREEMPTED, "Its worker had to make room before it ran.")
+        )
+    finally:
+        attempt.clean_up()
+    return attempt.made
+
+
+class _Attempt:
+    """The steps of one attempt, and what they hand on."""
+
+    def __init__(self, lease: Lease, workplace: Workplace, orders: Orders) -> None:
+        self.lease = lease
+        self.workplace = workplace
+        self.orders = orders
+        self.folder = workplace.folder / lease.name
+        self.made = Report(lease, Verdict("failed", ErrorClass.INFRASTRUCTURE, "It was not run."))
+        self.timing = self.made.timing
+        self.staged: Staged | None = None
+        self.saved: checkpoint.Signature = ()
+
+    def stage_in(self) -> None:
+        """The folder, the inputs, the environment, and what an earlier attempt saved."""
+        begun = time.monotonic()
+        self.orders.check()
+        self.prepared: Prepared = self.workplace.environments.prepare(self.lease)
+        self.staged = stage_in(self.lease, self.folder, self.workplace.cache, self.workplace.threads, self.orders.check)
+        if self.lease.checkpoint is not None:
+            checkpoint.restore(self.lease.checkpoint, self.folder, self.workplace.cache)
+            self.saved = checkpoint.signature(self.folder)
+        self.timing.stage_in_seconds = time.monotonic() - begun
+        self.made = replace(self.made, transfers=self.staged.transfers, environment=self.prepared.record)
+        self.orders.check()
+
+    def run(self) -> None:
+        """Start the program and see it to its end."""
+        self.words = arguments(self.lease, self.prepared)
+        command = process.Command(
+            self.words,
+            self.folder,
+            variables(self.lease, self.prepared, self.folder),
+            self.lease.limits,
+            self.workplace.grace_seconds,
+        )
+        crash_point("runner.before-start")
+        try:
+            ended = process.run(command, self.workplace.family, self.orders.log, self._watch())
+        except OSError as error:
+            raise AttemptError(
+                ErrorClass.SCIENCE_ERROR,
+                f"{self.words[0]!r} cannot be started: {error.strerror}.",
+                "Check run.command, and that its environment provides the program.",
+            ) from error
+        finally:
+            self.orders.log.close()
+            self.orders.on_ended()
+        self.timing.run_seconds = ended.run_seconds
+        self.made = replace(self.made, ended=ended)
+        self._look_back(ended)
+
+    def stage_out(self) -> None:
+        """Check the outputs and send their bytes; they become visible with the report."""
+        if self.made.verdict.outcome != "succeeded":
+            return
+        begun = time.monotonic()
+        granules = stage_out.outputs(self.lease, self.folder)
+        crash_point("runner.before-upload")
+        sent = self.workplace.sink.send(self.lease, granules) if granules else []
+        problem = next((one for one in sent if isinstance(one, ArmillaryError)), None)
+        if problem is not None:
+            raise _refused(problem)
+        outputs = [
+            Made(granule.output or "", one)
+            for granule, one in zip(granules, sent, strict=True)
+            if not isinstance(one, ArmillaryError)
+        ]
+        self.timing.stage_out_seconds = time.monotonic() - begun
+        result = read_small_json(self.folder / "result.json")
+        self.made = replace(self.made, outputs=outputs, result=result if isinstance(result, dict) else None)
+        crash_point("runner.after-upload")
+
+    def report(self, judged: Verdict) -> None:
+        """Say how it ended."""
+        self.made = replace(self.made, verdict=judged, outputs=())
+        if judged.outcome == "failed":
+            self.orders.log.note(f"{judged.error_class}: {judged.reason}")
+
+    def clean_up(self) -> None:
+        """Leave nothing on the disk."""
+        if not self.workplace.keep_folders:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if self.folder.exists():
+                remove_read_only(self.folder)
+
+    def _watch(self) -> Watch:
+        progress = Progress(self.folder / "progress.jsonl")
+        saver = _Saver(self, time.monotonic() + self.workplace.checkpoint_seconds)
+
+        def started(at: datetime) -> None:
+            self.orders.started_at = at
+            self.orders.on_change()
+
+        def sampled(usage: Usage) -> None:
+            self.orders.usage = usage
+            if (news := progress.read()) is not None:
+                self.orders.progress = news
+                self.orders.on_change()
+            saver.look()
+
+        return Watch(
+            lambda: self.orders.stop,
+            started,
+            sampled,
+            self.workplace.sample_seconds,
+            self.workplace.disk_sample_seconds,
+        )
+
+    def _look_back(self, ended: Ended) -> None:
+        """Judge the end, and whether the inputs are what they were."""
+        last = Progress(self.folder / "progress.jsonl").read()
+        self.orders.progress = last or self.orders.progress
+        log = self.orders.log
+        said = read_error(self.folder)
+        judged = verdict(ended, self.lease.limits, said, log.last_words(), log.tail_text())
+        if ended.strays:
+            log.note(f"{ended.strays} processes that it left running were killed")
+        changed = self._changed_inputs()
+        self.report(judged) if judged.outcome != "succeeded" else None
+        self.made = replace(self.made, verdict=judged)
+        if judged.error_class in WORTH_SAVING and ended.stopped != "gone":
+            self.save_checkpoint()
+        if changed and judged.outcome == "succeeded":
+            raise AttemptError(
+                ErrorClass.SCIENCE_ERROR,
+                f"It modified its inputs: {', '.join(changed)}.",
+                "Inputs are shared and read only: let the algorithm copy what it wants to change.",
+            )
+
+    def _changed_inputs(self) -> list[str]:
+        """Inputs whose bytes were changed; they leave the cache, so that nobody else gets them."""
+        assert self.staged is not None
+        changed = [taken for taken in self.staged.inputs if self.workplace.cache.is_changed(taken)]
+        return [str(taken.path.relative_to(self.folder)) for taken in changed]
+
+    def save_checkpoint(self) -> None:
+        """Send what the algorithm has saved, if it is new. To fail at it costs the next attempt time, no more."""
+        with suppress(OSError, ArmillaryError):
+            packed = checkpoint.pack(self.folder, self.saved)
+            if packed is not None:
+                self.workplace.sink.save_checkpoint(self.lease, packed)
+                self.saved = packed.signature
+                packed.file.unlink()
+
+
+class _Saver:
+    """Saves checkpoints now and then, in a thread of its own, so that limits are watched meanwhile."""
+
+    def __init__(self, attempt: _Attempt, first_at: float) -> None:
+        self._attempt = attempt
+        self._next = first_at
+        self._saving: Any = None
+
+    def look(self) -> None:
+        if time.monotonic() < self._next or (self._saving is not None and not self._saving.done()):
+            return
+        self._next = time.monotonic() + self._attempt.workplace.checkpoint_seconds
+        self._saving = self._attempt.workplace.threads.submit(self._attempt.save_checkpoint)
+
+
+def _refused(problem: ArmillaryError) -> AttemptError:
+    """Outputs that the server would not take: a wrong product is the algorithm's fault, all else is not."""
+    is_wrong = isinstance(problem, UsageError) or (isinstance(problem, Conflict) and "lease" not in problem.message)
+    error_class = ErrorClass.SCIENCE_ERROR if is_wrong else ErrorClass.INFRASTRUCTURE
+    if isinstance(problem, NotFound) and "collection" in problem.message.lower():
+        error_class = ErrorClass.SCIENCE_ERROR
+    return AttemptError(error_class, f"Its outputs were not taken: {clean(problem.message)}", problem.remedy)

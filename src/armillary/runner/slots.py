@@ -1,0 +1,73 @@
+"""How much more may this worker take on? Decided from what it has, what runs, and how long jobs have been lately."""
+
+from dataclasses import dataclass
+
+from armillary.runner.lease import Limits
+
+MAX_AHEAD = 32
+AHEAD_SECONDS = 0.25  # of work kept at hand, where jobs are so short that asking takes longer than running
+SHORT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a worker has, or has left."""
+
+    cpu: float
+    memory_bytes: int
+    disk_bytes: int
+
+    def without(self, limits: Limits) -> "Capacity":
+        """What is left beside a job."""
+        return Capacity(
+            self.cpu - limits.cpu, self.memory_bytes - limits.memory_bytes, self.disk_bytes - limits.disk_bytes
+        )
+
+    def beside(self, limits: Limits) -> "Capacity":
+        """What there is when a job has ended."""
+        return Capacity(
+            self.cpu + limits.cpu, self.memory_bytes + limits.memory_bytes, self.disk_bytes + limits.disk_bytes
+        )
+
+    def fits(self, limits: Limits) -> bool:
+        """Whether a job may start."""
+        return (
+            limits.cpu <= self.cpu + 1e-9
+            and limits.memory_bytes <= self.memory_bytes
+            and limits.disk_bytes <= self.disk_bytes
+        )
+
+    def wire(self) -> dict[str, float | int]:
+        """As the server reads it."""
+        return {
+            "cpu": max(0.0, round(self.cpu, 3)),
+            "memory_bytes": max(0, self.memory_bytes),
+            "disk_bytes": max(0, self.disk_bytes),
+        }
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How many jobs to ask for, and how large they may be together; none if `count` is 0."""
+
+    count: int
+    free: Capacity
+
+
+def wish(whole: Capacity, free: Capacity, waiting: int, unreported: int, recent_seconds: float | None) -> Wish:
+    """What to ask for. Short jobs are taken ahead of time, a fraction of a second of them; long ones never are."""
+    ahead = _ahead(whole, recent_seconds)
+    if unreported > 4 * MAX_AHEAD or waiting > ahead:
+        return Wish(0, free)
+    if ahead == 0:
+        room = int(free.cpu / 0.01) if free.cpu > 0.009 and free.memory_bytes > 0 and free.disk_bytes > 0 else 0
+        return Wish(min(room, MAX_AHEAD) if waiting == 0 else 0, free)
+    # What is taken ahead starts as soon as others end. It is asked for in helpings that fit into the empty worker, so
+    # that no job comes which never could start here.
+    return Wish(min(MAX_AHEAD, ahead - waiting + 1), whole)
+
+
+def _ahead(whole: Capacity, recent_seconds: float | None) -> int:
+    if recent_seconds is None or recent_seconds > SHORT_SECONDS:
+        return 0
+    return min(MAX_AHEAD, int(AHEAD_SECONDS * max(1.0, whole.cpu) / max(recent_seconds, 0.002)))

@@ -1,0 +1,176 @@
+"""A server in memory, algorithms written for a test, and real runners against them."""
+
+import io
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tarfile
+import textwrap
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from armillary.testing.memory_server import MemoryServer
+
+Json = dict[str, Any]
+
+
+class Jobs:
+    """Makes leases."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+
+    def script(self, code: str, **changes: Any) -> Json:
+        """A lease whose algorithm is a Python script in a bundle."""
+        return self.lease(["python", "main.py"], files={"main.py": textwrap.dedent(code)}, **changes)
+
+    def shell(self, code: str, **changes: Any) -> Json:
+        """A lease whose algorithm is a shell script."""
+        return self.lease(["sh", "-c", textwrap.dedent(code)], **changes)
+
+    def lease(
+        self,
+        command: list[str],
+        files: dict[str, str] | None = None,
+        inputs: dict[str, dict[str, bytes]] | None = None,
+        outputs: dict[str, Json] | None = None,
+        lease: int = 1,
+        **resources: Any,
+    ) -> Json:
+        """A lease as a server writes it; inputs are role → file → bytes."""
+        environment = resources.pop("environment", {"site": True})
+        bundle = self._bundle(files) if files else None
+        if bundle is not None and command[1:] == ["main.py"]:
+            command = ["sh", "-c", 'exec python "${PYTHONPATH%%:*}/main.py"']
+        outputs = {} if outputs is None else outputs
+        return {
+            "job": resources.pop("job", str(uuid.uuid4())),
+            "lease": lease,
+            "leased_at": "2026-03-01T12:00:00Z",
+            "algorithm": {
+                "id": "test", "version": "1.0.0", "digest": "d",
+                "spec": {"run": resources.pop("run", {"command": command}), "outputs": outputs,
+                         "inputs": {role: {} for role in inputs or {}}},
+            },
+            "bundle": bundle,
+            "environment": environment,
+            "parameters": {"looks": 4},
+            "inputs": {
+                role: [self._granule(role, contents)] for role, contents in (inputs or {}).items()
+            },
+            "outputs": outputs,
+            "checkpoint": resources.pop("checkpoint", None),
+            "group": "g",
+            "resources": {"cpu": 1, "memory_bytes": 1 << 30, "disk_bytes": 1 << 30, "time_seconds": 60} | resources,
+        }  # fmt: skip
+
+    def _granule(self, role: str, contents: dict[str, bytes]) -> Json:
+        files = [{"path": path, **self._server.add_object(data)} for path, data in contents.items()]
+        item = {
+            "id": f"{role}-1",
+            "geometry": {"type": "Point", "coordinates": [1, 2]},
+            "properties": {"datetime": "2026-03-01T12:00:00Z"},
+        }
+        return {"collection": "c", "id": f"{role}-1", "revision": 1, "item": item, "files": files}
+
+    def _bundle(self, files: dict[str, str]) -> Json:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            for name, text in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(text.encode())
+                member.mode = 0o755 if text.startswith("#!") else 0o644
+                archive.addfile(member, io.BytesIO(text.encode()))
+        return self._server.add_object(packed.getvalue(), "bundle")
+
+
+class Runner:
+    """A real `armillary-runner`."""
+
+    def __init__(self, server: MemoryServer, folder: Path, *options: str, **variables: str) -> None:
+        self.work, self.cache = folder / "work", folder / "cache"
+        token = folder / "token"
+        token.write_text("start\n")
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "armillary.runner.main",
+                "--url",
+                server.url,
+                "--token-file",
+                token,
+                "--work",
+                self.work,
+            ]
+            + ["--cache", self.cache, "--cpu", "2", "--memory", "4GiB", "--disk", "4GiB", "--grace", "1s"]
+            + ["--checkpoint", "1s", *options],
+            env=os.environ | {"OWNER_SECRET": "hush"} | variables,
+            stderr=(folder / "stderr").open("w"),
+        )
+
+    def terminate(self, timeout_seconds: float = 20) -> int:
+        self.process.terminate()
+        return self.process.wait(timeout_seconds)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def server() -> Iterator[MemoryServer]:
+    server = MemoryServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def jobs(server: MemoryServer) -> Jobs:
+    return Jobs(server)
+
+
+@pytest.fixture
+def start_runner(server: MemoryServer, tmp_path: Path) -> Iterator[Callable[..., Runner]]:
+    started: list[Runner] = []
+
+    def start(*options: str, folder: Path = tmp_path, **variables: str) -> Runner:
+        started.append(Runner(server, folder, *options, **variables))
+        return started[-1]
+
+    yield start
+    for runner in started:
+        if runner.process.poll() is None:
+            runner.process.send_signal(signal.SIGKILL)
+            runner.process.wait()
+    print((tmp_path / "stderr").read_text() if (tmp_path / "stderr").exists() else "")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mount a small disk."""
+    mounted: list[Path] = []
+
+    def mount(size: str) -> Path:
+        folder = tmp_path / f"disk-{len(mounted)}"
+        folder.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
+        if done.returncode:
+            pytest.skip("a tmpfs can only be mounted by root")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def is_read_only(path: Path) -> bool:
+    return not path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
