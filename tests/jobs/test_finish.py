@@ -94,6 +94,8 @@ async def test_one_bad_report_of_a_batch_leaves_the_others(world):
     assert "no output 'picture'" in results[1].reason
     states = [(await world.job(lease.job_id)).state for lease in leases]
     assert states == [JobState.SUCCEEDED, JobState.FAILED, JobState.SUCCEEDED]
+    (again,) = await world.finish(worker, replace(good[1], outputs=[]))
+    assert (again.outcome, again.reason) == ("problem", results[1].reason)
     (again,) = await world.finish(worker, replace(good[1], outcome=FAILED, error_class=ErrorClass.SCIENCE_ERROR))
     assert again.outcome == "recorded"
 

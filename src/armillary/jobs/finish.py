@@ -201,14 +201,18 @@ def _first(*times: datetime | None) -> datetime:
 
 async def _late(tx: Transaction, worker_id: UUID, reports: Sequence[Report]) -> dict[tuple[UUID, int], Result]:
     """Reports without a lease: said before, or too late."""
-    pairs = [(report.job_id, report.lease) for report in reports]
-    ended = await store.ended_attempts(tx, pairs) if pairs else {}
-    results = {}
-    for pair in pairs:
-        attempt = ended.get(pair)
-        if attempt and attempt["worker_id"] == worker_id and attempt["outcome"] != AttemptOutcome.LOST:
-            results[pair] = Result(*pair, "recorded", "It was recorded before.")
-        else:
-            why = attempt["reason"] if attempt else "This worker does not hold that lease."
-            results[pair] = Result(*pair, "refused", f"The lease was taken away: {why}" if attempt else why)
-    return results
+    keys = [(report.job_id, report.lease) for report in reports]
+    ended = await store.ended_attempts(tx, keys) if keys else {}
+    return {key: _repeated(worker_id, report, ended.get(key)) for key, report in zip(keys, reports, strict=True)}
+
+
+def _repeated(worker_id: UUID, report: Report, attempt: Row | None) -> Result:
+    key = report.job_id, report.lease
+    if attempt is None or attempt["worker_id"] != worker_id:
+        return Result(*key, "refused", "This worker does not hold that lease.")
+    outcome, is_success = attempt["outcome"], report.outcome is AttemptOutcome.SUCCEEDED
+    if outcome == AttemptOutcome.LOST or (outcome == AttemptOutcome.PREEMPTED and is_success):
+        return Result(*key, "refused", f"The lease was taken away: {attempt['reason']}")
+    if outcome == AttemptOutcome.FAILED and is_success:
+        return Result(*key, "problem", attempt["reason"], UsageError(attempt["reason"]).problem())
+    return Result(*key, "recorded", "It was recorded before.")

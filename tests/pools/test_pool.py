@@ -1,0 +1,54 @@
+import pytest
+
+from armillary.algorithms.algorithm import Resources
+from armillary.base.errors import UsageError
+from armillary.pools.pool import default_document, fits, read
+
+DOCUMENT = {
+    "kind": "pool",
+    "id": "default",
+    "provider": "local",
+    "workers": {"min": 0, "max": 4},
+    "worker": {"cpu": 2, "memory": "8GiB", "disk": "50GiB"},
+    "scale": {"drain_within": "30min", "idle_after": "5min", "cost_per_hour": 0.4, "max_cost_per_day": 50},
+}
+
+
+def test_a_whole_document_is_read():
+    pool = read(DOCUMENT)
+    assert (pool.id, pool.provider, pool.min_workers, pool.max_workers) == ("default", "local", 0, 4)
+    assert pool.worker == Resources(2, 8 * 2**30, 50 * 2**30, 0)
+    assert (pool.scale.idle_after.total_seconds(), pool.scale.max_cost_per_day) == (300, 50)
+
+
+def test_the_first_pool_is_this_machine():
+    pool = read(default_document(1))
+    assert (pool.id, pool.provider, pool.min_workers, pool.max_workers, pool.worker) == ("default", "local", 1, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ({"provider": "cloud"}, "provider"),
+        ({"workers": {"min": 3, "max": 2}}, "workers.min"),
+        ({"workers": {"max": -1}}, "workers.max"),
+        ({"workers": {"maximum": 1}}, "workers.maximum"),
+        ({"worker": {"cpu": 2}}, "worker.memory"),
+        ({"worker": {"cpu": 2, "memory": "big", "disk": "1GiB"}}, "worker.memory"),
+        ({"worker": 7}, "worker"),
+        ({"scale": {"idle_after": "soon"}}, "scale.idle_after"),
+        ({"scale": {"cost_per_hour": "cheap"}}, "scale.cost_per_hour"),
+        ({"idle": 1}, "idle"),
+        ({"id": "a/b"}, "id"),
+    ],
+)
+def test_what_is_wrong_is_named(part, field):
+    with pytest.raises(UsageError) as caught:
+        read(DOCUMENT | part)
+    assert caught.value.field == field
+
+
+def test_a_worker_fits_a_job_in_every_respect():
+    size = Resources(2, 10, 10, 0)
+    assert fits(size, Resources(2, 10, 10, 999))
+    assert not any(fits(size, job) for job in (Resources(3, 1, 1), Resources(1, 11, 1), Resources(1, 1, 11)))

@@ -1,0 +1,194 @@
+import asyncio
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from armillary.accounts.actor import Actor
+from armillary.accounts.authenticate import authenticate, make_worker_token
+from armillary.base import servers
+from armillary.base.errors import NotAllowed, NotAuthenticated, NotFound, UsageError
+from armillary.base.ids import new_id
+from armillary.jobs.cancel import cancel
+from armillary.jobs.job import AttemptOutcome, JobState, Report
+from armillary.jobs.queue import Beat
+from armillary.pools import store
+from armillary.pools import worker as workers
+from armillary.pools.pool import Arrival
+from armillary.testing.world import CAPACITY, OWNER, TIME_TO_LIVE
+
+
+async def do(world, verb, *args):
+    async with world.database.transaction() as tx:
+        return await verb(tx, *args)
+
+
+async def reach(world, clock, seconds, beating=()):
+    """Let time pass while the control plane is up and some workers beat."""
+    server = new_id()
+    for _ in range(seconds):
+        clock.advance(timedelta(seconds=1))
+        await do(world, lambda tx: servers.beat(tx, server, is_web=True))
+        for worker in beating:
+            await do(world, workers.heartbeat, worker.worker_id, [], TIME_TO_LIVE)
+
+
+async def expire(world):
+    return await do(world, workers.expire, TIME_TO_LIVE)
+
+
+async def test_a_workers_token_is_for_it_and_its_pool_until_it_is_gone(world):
+    async with world.database.transaction() as tx:
+        found = await workers.register(tx, OWNER, "default", Arrival("node", 7, 1, CAPACITY))
+        actor = await authenticate(tx, found.token)
+    assert (actor.kind, actor.pool, actor.worker_id) == ("worker", "default", found.worker)
+    await do(world, workers.leave, found.worker, "The day is over.")
+    with pytest.raises(NotAuthenticated):
+        await do(world, authenticate, found.token)
+    for call in ((workers.heartbeat, [], TIME_TO_LIVE), (workers.lease, CAPACITY, 1), (workers.commands,)):
+        with pytest.raises(NotFound, match="register anew"):
+            await do(world, call[0], found.worker, *call[1:])
+
+
+async def test_a_start_token_registers_what_it_was_made_for(world):
+    start = uuid4()
+    async with world.database.transaction() as tx:
+        await store.insert_start(tx, start, "default", "local")
+        actor = await authenticate(tx, await make_worker_token(tx, "default", start, start=True))
+    with pytest.raises(NotAllowed):
+        await do(world, workers.register, actor, "default", Arrival("node", 7, 1, CAPACITY, uuid4()))
+    first = await do(world, workers.register, actor, "default", Arrival("node", 7, 1, CAPACITY, start))
+    await world.submit(await world.granule("a"))
+    leases, _ = await do(world, workers.lease, first.worker, CAPACITY, 1)
+    # The same process again, after it was declared gone or lost its state: what it held is lost.
+    second = await do(world, workers.register, actor, "default", Arrival("node", 7, 1, CAPACITY, start))
+    assert second.epoch > first.epoch
+    assert (await world.job(leases[0].job_id)).state is JobState.QUEUED
+    assert (await world.attempts(leases[0].job_id))[0]["outcome"] == "lost"
+    assert len((await do(world, workers.lease, second.worker, CAPACITY, 1))[0]) == 1
+
+
+async def test_strangers_and_old_protocols_are_refused(world):
+    with pytest.raises(UsageError, match="protocol 9"):
+        await do(world, workers.register, OWNER, "default", Arrival("node", 7, 9, CAPACITY))
+    with pytest.raises(NotFound):
+        await do(world, workers.register, OWNER, "nowhere", Arrival("node", 7, 1, CAPACITY))
+    with pytest.raises(NotFound):
+        await do(world, workers.register, OWNER, "default", Arrival("node", 7, 1, CAPACITY, uuid4()))
+    with pytest.raises(NotFound):
+        await do(world, workers.register, Actor("ann", "ocean"), "default", Arrival("node", 7, 1, CAPACITY))
+
+
+async def test_a_silent_worker_loses_its_job_and_a_beating_one_does_not(world, clock):
+    silent, beating = await world.worker(), await world.worker()
+    await world.submit(await world.granule("a"))
+    (lease,) = await world.lease(silent)
+    await reach(world, clock, 14, [beating])
+    assert await expire(world) == []
+    await reach(world, clock, 4, [beating])
+    assert await expire(world) == [silent.worker_id]
+    job = await world.job(lease.job_id)
+    assert (job.state, job.failures) == (JobState.QUEUED, 0)
+    assert "15 s" in job.reason
+    (again,) = await world.lease(beating)
+    assert (again.job_id, again.number) == (lease.job_id, 2)
+    (result,) = await world.finish(silent, await world.succeed(silent, lease, content=b"from the dead"))
+    assert result.outcome == "refused"
+    assert await expire(world) == []
+
+
+async def test_no_lease_expires_until_we_have_been_reachable_for_a_whole_time_to_live(world, clock):
+    worker = await world.worker()
+    await world.submit(await world.granule("a"))
+    await world.lease(worker)
+    await reach(world, clock, 20, [worker])
+    clock.advance(timedelta(hours=2))  # the control plane was down
+    assert await expire(world) == []
+    await reach(world, clock, 14)
+    assert await expire(world) == []
+    await do(world, workers.heartbeat, worker.worker_id, [], timedelta(days=1))
+    await reach(world, clock, 14, [])
+    assert await expire(world) == []
+    await reach(world, clock, 3)
+    assert await expire(world) == [worker.worker_id]
+
+
+async def test_a_lease_given_to_a_worker_that_was_just_declared_gone_is_taken_back(world):
+    worker = await world.worker()
+    job = (await world.submit(await world.granule("a"))).job.id
+    await world.lease(worker)
+    async with world.database.transaction() as tx:
+        await store.mark_gone(tx, [worker.worker_id], "in between")
+    await expire(world)
+    assert (await world.job(job)).state is JobState.QUEUED
+
+
+async def test_a_draining_worker_takes_nothing_new_and_hears_of_it(world):
+    worker = await world.worker()
+    await world.submit(await world.granule("a"))
+    (lease,) = await world.lease(worker)
+    await world.submit(await world.granule("b"))
+    await do(world, workers.drain, worker.worker_id, "It was asked to.")
+    assert await do(world, workers.lease, worker.worker_id, CAPACITY, 1) == ([], True)
+    beats = [Beat(lease.job_id, lease.number)]
+    assert (await do(world, workers.heartbeat, worker.worker_id, beats, TIME_TO_LIVE)).drain
+    assert (await do(world, workers.commands, worker.worker_id)).drain
+    (result,) = await world.finish(worker, await world.succeed(worker, lease))
+    assert result.outcome == "recorded"
+
+
+async def test_a_worker_that_leaves_hands_back_what_it_holds(world):
+    worker = await world.worker()
+    job = (await world.submit(await world.granule("a"))).job.id
+    await world.lease(worker)
+    await do(world, workers.leave, worker.worker_id, "Its time is over.")
+    await do(world, workers.leave, worker.worker_id, "Its time is over.")
+    found = await world.job(job)
+    assert (found.state, found.failures) == (JobState.QUEUED, 0)
+    assert "Its time is over." in found.reason
+    (result,) = await world.finish(worker, Report(job, 1, AttemptOutcome.SUCCEEDED))
+    assert result.outcome == "refused"
+    assert (await world.job(job)).state is JobState.QUEUED
+
+
+async def test_a_heartbeat_carries_what_is_to_stop_and_what_is_not_held(world):
+    worker = await world.worker()
+    job = (await world.submit(await world.granule("a"))).job.id
+    await world.lease(worker)
+    await do(world, cancel, OWNER, job)
+    found = await do(world, workers.heartbeat, worker.worker_id, [Beat(job, 1), Beat(job, 9)], TIME_TO_LIVE)
+    assert list(found.stop) == [(job, 1, "cancel")]
+    assert list(found.gone) == [(job, 9)]
+
+
+async def test_idleness_is_counted_from_the_last_job(world, clock):
+    worker = await world.worker()
+
+    async def idle_since():
+        async with world.database.transaction() as tx:
+            return (await store.workers(tx, "default"))[0].idle_since
+
+    assert await idle_since() == clock()
+    await world.submit(await world.granule("a"))
+    (lease,) = await world.lease(worker)
+    assert await idle_since() is None
+    await do(world, workers.heartbeat, worker.worker_id, [Beat(lease.job_id, 1)], TIME_TO_LIVE)
+    assert await idle_since() is None
+    await world.finish(worker, await world.succeed(worker, lease))
+    since = clock.advance(timedelta(seconds=5))
+    await do(world, workers.heartbeat, worker.worker_id, [], TIME_TO_LIVE)
+    clock.advance(timedelta(seconds=5))
+    await do(world, workers.heartbeat, worker.worker_id, [], TIME_TO_LIVE)
+    assert await idle_since() == since
+
+
+async def test_expiry_and_heartbeat_race_for_one_row(world, clock):
+    worker = await world.worker()
+    await reach(world, clock, 20)
+    await asyncio.gather(
+        expire(world), do(world, workers.heartbeat, worker.worker_id, [], TIME_TO_LIVE), return_exceptions=True
+    )
+    async with world.database.transaction() as tx:
+        row = await store.state(tx, worker.worker_id)
+    if row is not None:
+        assert await expire(world) == []
