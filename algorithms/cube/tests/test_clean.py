@@ -101,6 +101,6 @@ def test_multiscale_recovers_the_flux_of_an_extended_source(tmp_path: Path) -> N
     )
     observation = small(sources=disk, antennas_enu_m=simulate.spiral(500, 20), channels=1)
     path = simulate.simulate(observation, tmp_path / "disk.ps.zarr")
-    settings = CleanSettings("multiscale", sigma=0, threshold_jy=0.01)
+    settings = CleanSettings("multiscale", sigma=0, threshold_jy=0.001)
     made = image(path, tmp_path / "out", replace(DEEP, clean=settings))
-    assert made.planes(store.MODEL)[0].sum() == pytest.approx(0.05 * len(disk), rel=0.05)
+    assert made.planes(store.MODEL)[0].sum() == pytest.approx(0.05 * len(disk), rel=0.07)

@@ -5,9 +5,8 @@ Offringa & Smirnov 2017, MNRAS 471, 301 (the multiscale algorithm that radler br
 """
 
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,13 +76,11 @@ def deconvolve(
     lobe = np.ascontiguousarray(psf, np.float32)
     residual = np.array(dirty, np.float32, order="C")
     model = np.zeros_like(residual)
-    with _quiet():
-        engine = radler.Radler(_radler_settings(settings, grid), lobe, residual, model, beam.major_rad)
+    engine = radler.Radler(_radler_settings(settings, grid), lobe, residual, model, beam.major_rad)
     peak, majors, diverged, more = float(np.abs(residual).max()), 0, False, settings.majors > 0
     before = model.copy(), residual.copy()
     while more and majors < settings.majors:
-        with _quiet():
-            more = engine.perform(majors)
+        more = engine.perform(majors)
         residual[:] = residual_of(model)
         majors += 1
         now = float(np.abs(residual).max())
@@ -111,27 +108,14 @@ def _radler_settings(settings: CleanSettings, grid: Grid) -> radler.Settings:
     return chosen
 
 
-_lock = threading.Lock()
-_redirections = 0
-_saved = -1
+def silence_standard_output() -> None:
+    """Keep radler's chatter out of what this process prints: C's descriptor leads nowhere, Python keeps its own.
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Send C's standard output to nowhere while radler talks; counted, because threads share one descriptor."""
-    global _redirections, _saved
-    with _lock:
-        _redirections += 1
-        if _redirections == 1:
-            _saved = os.dup(1)
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 1)
-            os.close(nowhere)
-    try:
-        yield
-    finally:
-        with _lock:
-            _redirections -= 1
-            if _redirections == 0:
-                os.dup2(_saved, 1)
-                os.close(_saved)
+    radler has no switch for it and a buffer of its own, so the descriptor must stay redirected for good.
+    """
+    sys.stdout.flush()
+    ours = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    sys.stdout = os.fdopen(ours, "w", buffering=1)

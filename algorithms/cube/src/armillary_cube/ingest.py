@@ -17,7 +17,8 @@ def import_set(source: Path, target: Path) -> Path:
     """Import whatever `source` is; `target` appears whole or not at all."""
     if target.exists():
         raise RefusalError(f"{target} exists already.", "choose another name or remove it.")
-    building = target.with_name(target.name + ".building")
+    # xradio insists on the ending, so the unfinished set has it too and differs in its beginning.
+    building = target.with_name(f".building-{target.name.removesuffix('.ps.zarr')}.ps.zarr")
     shutil.rmtree(building, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     kind = kind_of(source)
@@ -103,8 +104,8 @@ def _channels_per_chunk(source: Path) -> int:
         return Table.from_filename(str(source / name) if name else str(source))
 
     rows, windows = table().nrow(), table("DATA_DESCRIPTION").nrow()
-    channels = int(np.min(table("SPECTRAL_WINDOW").getcol("NUM_CHAN")))
-    hands = int(np.max(table("POLARIZATION").getcol("NUM_CORR")))
+    channels = max(1, int(np.min(table("SPECTRAL_WINDOW").getcol("NUM_CHAN"))))
+    hands = max(1, int(np.max(table("POLARIZATION").getcol("NUM_CORR"))))
     return msv4.chunk_channels(max(1, math.ceil(rows / max(1, windows))), hands, channels)
 
 

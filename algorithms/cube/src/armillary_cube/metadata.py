@@ -57,13 +57,16 @@ def measurement_set(path: Path) -> dict[str, Any]:
     if not (path / "table.dat").is_file():
         raise RefusalError(f"{path.name} is not a measurement set: no table.dat.", "give its folder.", missing_input=True)
     column = _casacore_columns(path)
-    frequency = np.concatenate([np.ravel(f) for f in column("SPECTRAL_WINDOW", "CHAN_FREQ")])
-    width = float(np.abs(np.ravel(column("SPECTRAL_WINDOW", "CHAN_WIDTH")[0])[0]))
+    # Only the windows and set-ups that data describe: tables may hold rows that nothing refers to.
+    windows, setups = (np.unique(column("DATA_DESCRIPTION", f"{n}_ID")) for n in ("SPECTRAL_WINDOW", "POLARIZATION"))
+    axes = [np.ravel(column("SPECTRAL_WINDOW", "CHAN_FREQ", int(i))) for i in windows]
+    frequency = np.concatenate(axes)
+    width = float(np.abs(np.ravel(column("SPECTRAL_WINDOW", "CHAN_WIDTH", int(windows[0])))[0]))
     times = np.asarray(column("", "TIME"), float) - CASA_TIME_TO_UNIX_S
     directions = [np.ravel(d)[:2] for d in column("FIELD", "PHASE_DIR")]
     used = sorted({int(i) for i in np.unique(column("", "FIELD_ID"))})
     fields = [str(n) for n in column("FIELD", "NAME")]
-    codes = np.ravel(column("POLARIZATION", "CORR_TYPE")[0])
+    codes = np.ravel(column("POLARIZATION", "CORR_TYPE", int(setups[0])))
     return _item(
         pointings=[(float(directions[i][0]), float(directions[i][1])) for i in used],
         beam_rad=_beam(float(frequency.min()), float(np.max(column("ANTENNA", "DISH_DIAMETER")))),
@@ -73,7 +76,7 @@ def measurement_set(path: Path) -> dict[str, Any]:
             **_coverage(frequency, width),
             "radio:telescope": str(np.ravel(column("OBSERVATION", "TELESCOPE_NAME"))[0]),
             "radio:fields": [fields[i] for i in used],
-            "radio:channels": len(np.ravel(column("SPECTRAL_WINDOW", "CHAN_FREQ")[0])),
+            "radio:channels": len(axes[0]),
             "radio:rows": len(times),
             "radio:polarizations": [CORRELATION_NAMES.get(int(c), str(c)) for c in codes],
         },
@@ -268,8 +271,8 @@ def _casacore_columns(path: Path) -> Any:
             "install armillary-cube[measurement-set] beside the catalogue.",
         ) from error
 
-    def column(table: str, name: str) -> Any:
+    def column(table: str, name: str, row: int | None = None) -> Any:
         found = Table.from_filename(str(path / table) if table else str(path))
-        return found.getcol(name)
+        return found.getcol(name) if row is None else found.getcol(name, (np.array([row]),))
 
     return column

@@ -16,6 +16,7 @@ from typing import Any
 
 from armillary_cube import continuum, store
 from armillary_cube.block import Places, image_block
+from armillary_cube.clean import silence_standard_output
 from armillary_cube.errors import RefusalError
 from armillary_cube.plan import Plan
 from armillary_cube.visibilities import describe
@@ -121,8 +122,17 @@ def run(
     if not set(wanted) <= set(records):
         raise StoppedEarlyError(len(set(wanted) - set(records)))
     if share[1] == 1:
+        _require_data(list(records.values()), plan)
         store.seal(places.cube, list(records.values()))
     return Outcome(places, plan, time.monotonic() - start, len(left), resumed, progress.seconds)
+
+
+def _require_data(records: list[store.Record], plan: Plan) -> None:
+    if not any(weight for record in records for channel in record.sum_of_weights for weight in channel):
+        raise RefusalError(
+            f"In {plan.set_name} every sample is flagged, or has no weight, in the channels chosen.",
+            "look at its flags, or choose other channels.",
+        )
 
 
 def shared_tasks(plan: Plan, number: int, of: int) -> tuple[tuple[int, int], ...]:
@@ -258,6 +268,7 @@ def dask_client(executor: Executor) -> Iterator[Any]:
         ) as cluster,
         Client(cluster) as client,
     ):  # fmt: skip
+        client.run(silence_standard_output)
         yield client
 
 
