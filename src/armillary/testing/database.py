@@ -58,10 +58,12 @@ class DatabaseServer:
         self._dropping = ThreadPoolExecutor(1)  # no test waits for the end of another's database
 
     @contextmanager
-    def fresh(self) -> Iterator[str]:
-        """The DSN of a new, migrated, otherwise empty database, which is gone afterwards."""
+    def fresh(self, is_migrated: bool = True) -> Iterator[str]:
+        """The DSN of a new database, migrated and otherwise empty, which is gone afterwards."""
         name = f"armillary_test_{uuid4().hex[:16]}"
-        self._run("create database {} template {} strategy file_copy", name, self.template)
+        self._run(
+            "create database {} template {} strategy file_copy", name, self.template if is_migrated else "template0"
+        )
         try:
             yield make_conninfo(self.dsn, dbname=name)
         finally:
@@ -159,6 +161,7 @@ def clock(database_dsn: str) -> Iterator[Clock]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name a home for the run's server, and remove what runs that were killed have left."""
+    config.addinivalue_line("markers", "database: uses a database (every test that asks for one is marked so)")
     if hasattr(config, "workerinput") or os.environ.get(DSN):
         return
     _sweep()
@@ -167,6 +170,12 @@ def pytest_configure(config: pytest.Config) -> None:
     fcntl.flock(owner, fcntl.LOCK_EX)
     config.stash[_run] = (home, owner)
     os.environ[HOME] = str(home)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what uses a database, so that it can be run again on another PostgreSQL."""
+    if "database_server" in getattr(item, "fixturenames", ()):
+        item.add_marker("database")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
