@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -29,13 +30,16 @@ from armillary.base.wakes import WORK
 from armillary.definitions import apply
 from armillary.deliveries import send
 from armillary.granules import collect
-from armillary.pools import reconcile
+from armillary.pools.pool import default_document
+from armillary.pools.providers.local import LocalProvider
+from armillary.pools.reconcile import SINGLETON, Reconciler
 from armillary.rules import fire, schedule
 from armillary.rules.fire import Rules
 
 RETRY_SECONDS = 1.0
 COLLECT_SECONDS = 60.0
 TICK_SECONDS = 1.0
+DRAIN = timedelta(seconds=45)
 
 _log = log.get("server")
 
@@ -52,7 +56,9 @@ class Server:
         self.store = Store(settings.store.url or str(settings.home / "store"), settings.store.options)
         self.url = ""
         self._stopping = asyncio.Event()
-        self._loops: list[asyncio.Task[None]] = []
+        self._loops: dict[str, asyncio.Task[None]] = {}
+        providers = {"local": LocalProvider(settings.home)}
+        self._pools = Reconciler(self.database, providers, settings.pools, lambda: self.url)
 
     async def run(self) -> None:
         """Start, say so, run until told to stop, and stop in good order."""
@@ -85,7 +91,7 @@ class Server:
             token = None if path.exists() else await authenticate.make_owner(tx)
             await register.register_builtin(tx, send.ALGORITHM)
             if self.settings.pools.start_local and not await apply.in_force(tx, _owner(), "pool"):
-                await apply.apply(tx, _owner(), [reconcile.default_pool(self.settings.pools)])
+                await apply.apply(tx, _owner(), [default_document(self.settings.pools.idle_workers)])
         if token:
             home.write_private(path, token + "\n")
 
@@ -105,14 +111,15 @@ class Server:
             self._loop("deliveries", lambda: send.react(self.database), wakes=True)
             self._loop("timers", lambda: self.database.retry(lambda tx: schedule.tick(tx, rules)), TICK_SECONDS)
         if "pools" in self.roles:
-            self._pools = reconcile.Reconciler(self.database, self.settings, self.id, lambda: self.url)
-            self._loop("pools", self._pools.react, TICK_SECONDS)
+            self._loop("pools", self._reconcile, TICK_SECONDS)
         if "watchdog" in self.roles:
             self._loop("collector", lambda: collect.collect(self.database, self.store), COLLECT_SECONDS)
             self._loop("partitions", self._make_partitions, 3600.0)
 
-    def _loop(self, name: str, work: Callable[[], Awaitable[Any]], every_seconds: float = 0.0, *, wakes: bool = False) -> None:
-        self._loops.append(asyncio.create_task(self._repeat(name, work, every_seconds, wakes), name=name))
+    def _loop(
+        self, name: str, work: Callable[[], Awaitable[Any]], every_seconds: float = 0.0, *, wakes: bool = False
+    ) -> None:
+        self._loops[name] = asyncio.create_task(self._repeat(name, work, every_seconds, wakes), name=name)
 
     async def _repeat(self, name: str, work: Callable[[], Awaitable[Any]], every_seconds: float, wakes: bool) -> None:
         """Do it again and again: at once while there is work, on a wake, or after a while. Failures are logged."""
@@ -134,6 +141,12 @@ class Server:
         async with self.database.transaction() as tx:
             await servers.beat(tx, self.id, is_web="web" in self.roles)
 
+    async def _reconcile(self) -> None:
+        async with self.database.transaction() as tx:
+            epoch = await servers.hold(tx, SINGLETON, self.id)
+        if epoch is not None:
+            await self._pools.round(epoch)
+
     async def _make_partitions(self) -> None:
         async with self.database.transaction() as tx:
             await tx.execute("select armillary_partitions()")
@@ -150,12 +163,14 @@ class Server:
     async def _stop(self, web: "_Web | None") -> None:
         _log.info("stopping")
         if "pools" in self.roles:
-            await self._pools.stop()  # workers finish or hand back, while the web server still listens to them
+            self._loops["pools"].cancel()
+            # Workers finish or hand back, while the web server still listens to them.
+            await self._pools.stop_all(DRAIN)
         if web:
             await web.stop()
-        for task in self._loops:
+        for task in self._loops.values():
             task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await asyncio.gather(*self._loops.values(), return_exceptions=True)
         home.withdraw(self.settings.home)
         with contextlib.suppress(TransientError):
             async with self.database.transaction() as tx:
@@ -169,7 +184,7 @@ class _Web:
 
     def __init__(self, application: Any, listener: socket.socket) -> None:
         config = uvicorn.Config(
-            application, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=5,
+            application, log_level="critical", access_log=False, lifespan="off", timeout_graceful_shutdown=1,
             timeout_keep_alive=75, server_header=False,
         )  # fmt: skip
         self._server = uvicorn.Server(config)

@@ -71,15 +71,15 @@ BREAKS = {
     "leases": (
         f"update job_queue set worker_id = '{new_id()}', lease = 1, leased_at = armillary_now()",
         "update job set state = 'running'",
-        """insert into attempt (job_id, number, leased_at, worker_id, host, pool)
-           select job_id, 1, leased_at, worker_id, 'here', 'default' from job_queue""",
+        """insert into attempt (job_id, number, leased_at, worker_id, host, pool, resources)
+           select job_id, 1, leased_at, worker_id, 'here', 'default', '{}' from job_queue""",
     ),
     "queue": ("delete from job_queue",),
     "firings": ("update firing set job_id = null",),
     "outputs": ("update job set state = 'succeeded'", "delete from job_queue"),
     "attempts": (
-        f"""insert into attempt (job_id, number, leased_at, worker_id, host, pool)
-            select id, 1, armillary_now(), '{new_id()}', 'here', 'default' from job""",
+        f"""insert into attempt (job_id, number, leased_at, worker_id, host, pool, resources)
+            select id, 1, armillary_now(), '{new_id()}', 'here', 'default', '{{}}' from job""",
     ),
     "wakes": ("insert into wake (consumer, subject, tries) values ('rules', 'granule:a/one', 9)",),
     "timers": ("update firing set state = 'waiting', due_at = armillary_now() - interval '1 hour'",),

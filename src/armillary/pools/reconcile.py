@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -87,6 +87,25 @@ class Reconciler:
                 if start.id in living:
                     await self.providers[start.provider].stop(living[start.id], force=force)
             await asyncio.sleep(0.2)
+
+    async def stop_all(self, patience: timedelta) -> None:
+        """Stop the workers that our providers run, as the server that they serve is going; kill those that stay."""
+        async with self.database.transaction() as tx:
+            starts = [start for start in await store.starts(tx) if start.provider in self.providers]
+        deadline = time.monotonic() + patience.total_seconds()
+        await self._stop(starts, force=False)
+        while starts and time.monotonic() < deadline:
+            living = await self._living(starts)
+            async with self.database.transaction() as tx:
+                await settle(tx, starts, living)
+            starts = [replace(start, reference=living[start.id]) for start in starts if start.id in living]
+            await asyncio.sleep(0.1 if starts else 0)
+        await self._stop(starts, force=True)
+
+    async def _stop(self, starts: Sequence[Start], *, force: bool) -> None:
+        for start in starts:
+            if start.reference:
+                await self.providers[start.provider].stop(start.reference, force=force)
 
     async def _living(self, starts: Sequence[Start]) -> dict[UUID, str]:
         living: dict[UUID, str] = {}

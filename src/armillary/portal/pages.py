@@ -1,22 +1,26 @@
 """A page per granule and job, and a front page: no script, a strict content security policy, data from the API alone."""
 
+import functools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import httpx2
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from armillary.base.errors import ArmillaryError, NotAuthenticated, from_problem
 from armillary.base.units import human_size
 from armillary.portal.footprint import drawing
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 router = APIRouter(include_in_schema=False)
 
 HERE = Path(__file__).parent
-POLICY = "default-src 'none'; img-src 'self'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+POLICY = (
+    "default-src 'none'; img-src 'self'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -25,18 +29,30 @@ HEADERS = {
 }
 SHOWN = 20
 
-_templates = Environment(
-    loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
-_templates.filters["size"] = human_size
-_templates.filters["segment"] = lambda text: quote(str(text), safe="")
-_templates.filters["time"] = lambda text: str(text or "")[:19].replace("T", " ")
+
+@functools.cache
+def templates() -> "Environment":
+    """The templates; made at the first page, since a server starts faster without."""
+
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["size"] = human_size
+    made.filters["segment"] = lambda text: quote(str(text), safe="")
+    made.filters["time"] = lambda text: str(text or "")[:19].replace("T", " ")
+    return made
 
 
 class Api:
     """The HTTP API, called in this process with the visitor's own credentials."""
 
     def __init__(self, request: Request) -> None:
+        import httpx2  # costs a tenth of a second, which a start need not pay
+
         headers = {name: request.headers[name] for name in ("authorization", "cookie") if name in request.headers}
         self._client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=request.app), base_url="http://armillary", headers=headers
@@ -113,11 +129,11 @@ async def icon() -> Response:
 
 async def _page(template: str, values: Any) -> Response:
     try:
-        return HTMLResponse(_templates.get_template(template).render(await values()), headers=HEADERS)
+        return HTMLResponse(templates().get_template(template).render(await values()), headers=HEADERS)
     except NotAuthenticated as error:
-        return HTMLResponse(_templates.get_template("problem.html").render(error=error, title="Sign in"), 401, HEADERS)
+        return HTMLResponse(templates().get_template("problem.html").render(error=error, title="Sign in"), 401, HEADERS)
     except ArmillaryError as error:
-        rendered = _templates.get_template("problem.html").render(error=error, title=error.kind)
+        rendered = templates().get_template("problem.html").render(error=error, title=error.kind)
         return HTMLResponse(rendered, error.status, HEADERS)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from armillary.base.errors import ArmillaryError
 from armillary.base.storage import Store, object_key
 from armillary.definitions import apply
 from armillary.granules import ingest, upload
-from armillary.granules.granule import Asset, Commit, Committed, Draft, File
+from armillary.granules.granule import Asset, Commit, Committed, Draft, File, Frame
 
 OWNER = Actor(authenticate.OWNER, authenticate.OWNERS, is_owner=True)
 
@@ -90,18 +91,21 @@ class Catalogue:
         return (await ingest.commit_all(self.database, OWNER, prepared))[0]
 
     async def uploaded(
-        self, collection: str, name: str, content: bytes, geometry: Mapping[str, Any] | None, properties: Mapping[str, Any]
+        self,
+        collection: str,
+        name: str,
+        content: bytes,
+        geometry: Mapping[str, Any] | None,
+        properties: Mapping[str, Any],
     ) -> Commit:
         """The bytes of a granule, uploaded and not yet committed."""
         async with self.database.transaction() as tx:
             ticket = (
-                await upload.open_uploads(
-                    tx, OWNER, [upload.Wish(collection, name)], "relay", upload.timedelta(hours=1)
-                )
+                await upload.open_uploads(tx, OWNER, [upload.Wish(collection, name)], "relay", timedelta(hours=1))
             )[0]
         await self.store.write(object_key(ticket.prefix, "data.bin"), _once(content))
         file = File("data.bin", len(content), hashlib.sha256(content).hexdigest())
-        frame = properties.get("frame") or ("earth" if geometry else "none")
+        frame: Frame = properties.get("frame") or ("earth" if geometry else "none")
         kept = {key: value for key, value in properties.items() if key != "frame"}
         return Commit(ticket.id, Draft(frame, geometry, kept), {"data": Asset("file", (file,))})
 

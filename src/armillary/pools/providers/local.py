@@ -18,8 +18,7 @@ from armillary.base.crash import crash_point
 from armillary.base.errors import TransientError
 from armillary.pools.provider import Known, StartRequest
 
-RUNNER = (sys.executable, "-m", "armillary.runner.main")
-MAX_LOG_BYTES = 10 << 20
+RUNNER = (sys.executable, "-c", "from armillary.runner.main import main; main()")
 
 
 class LocalProvider:
@@ -83,7 +82,8 @@ class LocalProvider:
 def arguments(request: StartRequest, folder: Path) -> list[str]:
     """The runner's command line; the start's id in it makes the process findable without any record."""
     words = ["--url", request.url, "--pool", request.pool, "--start", str(request.start), "--token-file", "/dev/stdin"]
-    words += ["--work", str(folder / str(request.start)), "--cache", str(folder.parent / "cache")]
+    # One cache for all workers of this machine: an object is fetched once however many want it.
+    words += ["--work", str(folder / "work"), "--cache", str(folder / "cache")]
     if request.size is not None:
         words += ["--cpu", f"{request.size.cpu:g}", "--memory", str(request.size.memory_bytes)]
         words += ["--disk", str(request.size.disk_bytes)]
