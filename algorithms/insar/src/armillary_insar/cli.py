@@ -88,3 +88,7 @@ def check(pair: Path, as_json: bool) -> None:
     except Refusal as refusal:
         click.echo(f"Error: {refusal.message}\n{refusal.remedy}", err=True)
         sys.exit(refusal.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -39,7 +39,7 @@ def to_geodetic(xyz: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def rdr2geo(orbit: OrbitPolynomial, time_s: Floats, range_m: Floats, height_m: Floats, right: bool = True) -> Floats:
-    """The point at a range and ellipsoidal height in the zero-Doppler plane, by a secant on the look angle.
+    """The point at a range and ellipsoidal height in the zero-Doppler plane, by Newton's method on the look angle.
 
     X = S + R (cos θ n + sin θ c), with n down and c across track in the plane normal to the velocity.
     """
@@ -55,15 +55,14 @@ def rdr2geo(orbit: OrbitPolynomial, time_s: Floats, range_m: Floats, height_m: F
 
     radius, target = np.linalg.norm(s, axis=-1), 6_371_000.0 + height_m
     cosine = (radius**2 + range_m**2 - target**2) / (2 * radius * range_m)
-    before = np.arccos(np.clip(cosine, -1, 1))
-    now = before + 1e-3
-    error_before = to_geodetic(point(before))[2] - height_m
+    theta = np.arccos(np.clip(cosine, -1, 1))
     for _ in range(8):
-        error = to_geodetic(point(now))[2] - height_m
-        slope = (error - error_before) / np.where(now == before, 1, now - before)
-        step = np.where(np.abs(error) > 1e-10, error / np.where(slope == 0, 1, slope), 0)
-        before, error_before, now = now, error, now - step
-    return point(now)
+        x = point(theta)
+        error = to_geodetic(x)[2] - height_m
+        turning = range_m[..., None] * (np.cos(theta)[..., None] * across - np.sin(theta)[..., None] * down)
+        climb = np.sum(turning * x, -1) / np.linalg.norm(x, axis=-1)  # the normal is within 0.2° of the radius
+        theta = theta - error / climb
+    return point(theta)
 
 
 def geo2rdr(orbit: OrbitPolynomial, xyz: Floats) -> tuple[Floats, Floats]:

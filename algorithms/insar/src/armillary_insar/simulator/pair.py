@@ -186,11 +186,12 @@ def _orbits(spec: PairSpec, layouts: list[ProductLayout]) -> list[StateVectors]:
     last = max(s.first_sample + s.samples for s in spec.swaths)
     middle_range = spec.near_range_m + last / 2 * layouts[0].sample_m
     starts = [(p.start - p.epoch).total_seconds() + middle_line * LINE_INTERVAL_S for p in layouts]
-    first = orbits.orbit_over(spec.latitude_deg, spec.longitude_deg, middle_range, starts[0], spec.ascending)
+    # Orbit files give times to a microsecond: vectors lie on whole ones, so that file and simulation agree.
+    first = orbits.orbit_over(spec.latitude_deg, spec.longitude_deg, middle_range, round(starts[0], 6), spec.ascending)
     target = ecef(spec.latitude_deg, spec.longitude_deg, 300.0)
     second = orbits.shifted(first, target, starts[0], spec.baseline_m, 0.4 * spec.baseline_m)
     # The same place at the same time of the pass; the bursts start 1.3 ms later.
-    return [first, orbits.delayed(second, starts[1] - starts[0] - 1.1e-3)]
+    return [first, orbits.delayed(second, round(starts[1] - starts[0] - 1.1e-3, 6))]
 
 
 def made_up_scene(spec: PairSpec, reference: Product, relief_m: float = 500.0, step_deg: float = 1 / 1200) -> Scene:
