@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from armillary.base.errors import Conflict, UsageError
-from armillary.base.yamlfile import MAX_DEPTH, load, load_all
+from armillary.base.yamlfile import MAX_DEPTH, dump, load, load_all
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)
@@ -113,3 +113,16 @@ def test_every_json_document_is_read_as_json(value: object) -> None:
 def test_anything_is_read_or_refused(text: str | bytes) -> None:
     with suppress(UsageError):  # anything else that is raised is our bug
         load_all(text)
+
+
+@given(JSON)
+def test_what_is_dumped_is_read_as_the_same(value: object) -> None:
+    if "\\ud" not in json.dumps(value):
+        assert load(dump(value)) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["1e3", "0o17", "010", "on", "12:30", "2026-03-01", "~", "", "a\nb\n", " a\n b", "1_0"]
+)
+def test_texts_that_look_like_something_else_stay_texts(text: str) -> None:
+    assert load(dump({"value": text})) == {"value": text}

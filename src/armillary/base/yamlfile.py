@@ -21,6 +21,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_JSON = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _MAX_DIGITS = 300
+_MISREAD = re.compile(f"{_INTEGER.pattern}|{_FLOAT.pattern}|{_NOT_JSON.pattern}")
 
 
 @dataclass(frozen=True)
@@ -180,3 +181,28 @@ def _pointer(field: str) -> str:
 
 def _escaped(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
+
+
+def dump(value: Any) -> str:
+    """JSON-like data as YAML that `load` reads as the same."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    def text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
+        style = "|" if "\n" in data and data.isprintable() is False and _is_block(data) else None
+        # PyYAML quotes what YAML 1.1 would misread; the rest of what YAML 1.2 would is quoted here.
+        if style is None and (_MISREAD.fullmatch(data) or not data.isprintable()):
+            style = '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+    Dumper.add_representer(str, text)
+    return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+
+
+def _is_block(text: str) -> bool:
+    """Whether lines can stand as they are in a block."""
+    lines = text.split("\n")
+    return all(line.isprintable() and line == line.rstrip() for line in lines) and not text.startswith((" ", "\n"))

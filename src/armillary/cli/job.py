@@ -1,0 +1,336 @@
+"""`armillary run` and `armillary job …`: ask for work, watch it, steer it."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from armillary.base.errors import ArmillaryError, UsageError
+from armillary.base.units import human_size
+from armillary.cli.context import Context, granule_name, json_option, limit_option, pass_context
+from armillary.cli.output import how_long, seconds, show_fields, show_json, show_list, show_table, state, when
+
+if TYPE_CHECKING:
+    from armillary.client.client import Client
+
+LIVE = ("held", "queued", "running", "waiting")
+WAIT_SECONDS = 30.0
+
+
+@click.command(
+    short_help="Run an algorithm on granules.",
+    epilog="Examples:  armillary run browse --input raster=elevation/n45e010 --wait   "
+    "armillary run insar --input reference=slc/a --input secondary=slc/b --param looks=[19,7]",
+)
+@click.argument("algorithm")
+@click.option("--input", "inputs", multiple=True, metavar="ROLE=COLLECTION/ID", help="A granule; may be repeated.")
+@click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter, as JSON or text.")
+@click.option("--version", help="A version, or its beginning; the newest unless given.")
+@click.option("--pool", help="The pool whose workers run it.")
+@click.option("--priority", type=int, help="Larger goes first.")
+@click.option(
+    "--twins",
+    type=click.Choice(["share", "reuse", "again"]),
+    help="What to do with the same work: share one that is under way, reuse one that is done as well, or run again.",
+)
+@click.option("--hold", is_flag=True, help="Do not start it before `armillary job release`.")
+@click.option("--wait", is_flag=True, help="Show its log until it ends; the exit code is 0 if it succeeded.")
+@json_option
+@pass_context
+def run(
+    context: Context,
+    algorithm: str,
+    inputs: tuple[str, ...],
+    parameters: tuple[str, ...],
+    version: str | None,
+    pool: str | None,
+    priority: int | None,
+    twins: str | None,
+    hold: bool,
+    wait: bool,
+    as_json: bool,
+) -> int:
+    """Run ALGORITHM on granules. The same work is not done twice unless you say so; what was done is told."""
+    roles = split_inputs(inputs)
+    for names in roles.values():
+        for name in names:
+            granule_name(name)
+    wanted = {"version": version, "pool": pool, "priority": priority, "twins": twins}
+    request = {"algorithm": algorithm, "inputs": roles, "parameters": parameter_values(parameters), "hold": hold}
+    request |= {name: value for name, value in wanted.items() if value is not None}
+    with context.client() as client:
+        answer = client.submit(request)
+        job = answer["job"]
+        if not as_json:
+            reason = f": {answer['reason']}" if answer["reason"] else ""
+            click.echo(f"Job {job['id']} {answer['outcome']}{reason}")
+        if not wait:
+            if as_json:
+                show_json(answer)
+            return 0
+        _follow_log(client, job["id"], None, quiet=as_json)
+        ended = client.job(job["id"])
+        if as_json:
+            show_json(answer | {"job": ended})
+        else:
+            _show_end(ended)
+        return 0 if ended["state"] == "succeeded" else 1
+
+
+@click.group(short_help="Jobs, their logs, and steering them.")
+def job() -> None:
+    """Jobs: work that was asked for, by a person or by a rule."""
+
+
+@job.command(
+    "list", epilog="Examples:  armillary job list --state failed   armillary job list --algorithm insar --json"
+)
+@click.option("--state", "wanted", help="queued, running, held, succeeded, failed or cancelled.")
+@click.option("--algorithm", help="Only of this algorithm.")
+@click.option("--pool", help="Only of this pool.")
+@limit_option
+@json_option
+@pass_context
+def list_(
+    context: Context, wanted: str | None, algorithm: str | None, pool: str | None, limit: int, as_json: bool
+) -> None:
+    """List jobs, newest first."""
+    with context.client() as client:
+        show_list(
+            client.jobs(state=wanted, algorithm=algorithm, pool=pool, limit=min(limit, 1000)),
+            [
+                ("job", "id"),
+                ("algorithm", lambda row: f"{row['algorithm']} {row['algorithm_version']}"),
+                ("state", "state"),
+                ("progress", _progress),
+                ("tries", "attempts_made"),
+                ("pool", "pool"),
+                ("submitted", lambda row: when(row["created_at"])),
+                ("took", lambda row: how_long(row["started_at"], row["ended_at"])),
+                ("reason", lambda row: row["reason"] if row["state"] != "succeeded" else ""),
+            ],
+            as_json=as_json,
+            nothing="There are no such jobs.",
+            limit=limit,
+        )
+
+
+@job.command("show", epilog="Example:  armillary job show 01991f3c-…")
+@click.argument("job_id", metavar="JOB")
+@json_option
+@pass_context
+def show(context: Context, job_id: str, as_json: bool) -> None:
+    """Show a job: its state and why, its inputs and outputs, and every attempt with what it used."""
+    with context.client() as client:
+        found = client.job(job_id)
+    if as_json:
+        show_json(found)
+        return
+    show_fields(
+        [
+            ("job", found["id"]),
+            ("algorithm", f"{found['algorithm']} {found['algorithm_version']}"),
+            ("state", state(found["state"])),
+            ("reason", found["reason"]),
+            ("error class", found["error_class"]),
+            ("progress", _progress(found)),
+            ("pool", f"{found['pool']}, priority {found['priority']}"),
+            ("parameters", found["parameters"]),
+            ("inputs", [f"{one['role']}: {_granule(one)}" for one in found["inputs"]]),
+            ("outputs", [f"{one['output']}: {_granule(one)}" for one in found["outputs"]]),
+            ("result", found["result"]),
+            ("asked for", f"{when(found['created_at'])} by {found['created_by']} {_cause(found['cause'])}"),
+            ("took", how_long(found["started_at"], found["ended_at"])),
+        ]
+    )
+    if found["attempts"]:
+        click.echo()
+        show_table(
+            ["attempt", "host", "began", "took", "outcome", "cpu", "peak memory", "reason"],
+            [_attempt(attempt) for attempt in found["attempts"]],
+        )
+
+
+@job.command(
+    "logs", epilog="Examples:  armillary job logs JOB   armillary job logs JOB -f   armillary job logs JOB --attempt 1"
+)
+@click.argument("job_id", metavar="JOB")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
+@click.option("--attempt", type=click.IntRange(1), help="The last unless given.")
+@pass_context
+def logs(context: Context, job_id: str, follow: bool, attempt: int | None) -> None:
+    """Print what a job wrote."""
+    with context.client() as client:
+        if follow:
+            _follow_log(client, job_id, attempt, quiet=False)
+            return
+        offset, has_ended = 0, False
+        while not has_ended:
+            part = client.job_log(job_id, offset=offset, attempt=attempt)
+            sys.stdout.buffer.write(part.data)
+            has_ended, offset = not part.data, part.next_offset
+        sys.stdout.buffer.flush()
+
+
+@job.command("cancel", epilog="Example:  armillary job cancel JOB")
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@json_option
+@pass_context
+def cancel(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
+    """Cancel jobs: at once while they wait, through their worker while they run."""
+    _act(context, job_ids, "cancel", as_json)
+
+
+@job.command("retry", epilog="Example:  armillary job retry JOB")
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@json_option
+@pass_context
+def retry(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
+    """Try jobs again that failed or were cancelled."""
+    _act(context, job_ids, "retry", as_json)
+
+
+@job.command("hold", epilog="Example:  armillary job hold JOB")
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@json_option
+@pass_context
+def hold(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
+    """Keep waiting jobs from running."""
+    _act(context, job_ids, "hold", as_json)
+
+
+@job.command("release", epilog="Example:  armillary job release JOB")
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@json_option
+@pass_context
+def release(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
+    """Let held jobs run."""
+    _act(context, job_ids, "release", as_json)
+
+
+@job.command("priority", epilog="Example:  armillary job priority JOB 10")
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@click.argument("priority", metavar="NUMBER", type=int)
+@json_option
+@pass_context
+def priority(context: Context, job_ids: tuple[str, ...], priority: int, as_json: bool) -> None:
+    """Move waiting jobs within their queue; larger goes first."""
+    _act(context, job_ids, "priority", as_json, {"priority": priority})
+
+
+# What is typed ---------------------------------------------------------------------------------------------
+
+
+def split_inputs(inputs: Iterable[str]) -> dict[str, list[str]]:
+    """`role=what`, several times, as lists by role."""
+    roles: dict[str, list[str]] = {}
+    for given in inputs:
+        role, equals, what = given.partition("=")
+        if not role or not equals or not what:
+            raise UsageError(f"--input {given!r} is not understood.", "Write ROLE=COLLECTION/ID.", field="input")
+        roles.setdefault(role, []).append(what)
+    return roles
+
+
+def parameter_values(parameters: Iterable[str]) -> dict[str, Any]:
+    """`name=value`, several times; a value is JSON where it can be read as such, and text otherwise."""
+    values: dict[str, Any] = {}
+    for given in parameters:
+        name, equals, text = given.partition("=")
+        if not name or not equals:
+            raise UsageError(f"--param {given!r} is not understood.", "Write NAME=VALUE.", field="param")
+        if name in values:
+            raise UsageError(f"--param {name} is given twice.", "Write a list as NAME=[1,2].", field="param")
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return values
+
+
+# What is shown ---------------------------------------------------------------------------------------------
+
+
+def _act(
+    context: Context, job_ids: Sequence[str], action: Any, as_json: bool, body: dict[str, Any] | None = None
+) -> None:
+    """Do the same to several jobs; one that refuses does not keep the others, and decides the exit code."""
+    refused: ArmillaryError | None = None
+    with context.client() as client:
+        for job_id in job_ids:
+            try:
+                found = client.act_on_job(job_id, action, body)
+            except ArmillaryError as error:
+                if len(job_ids) == 1:
+                    raise
+                refused = error
+                click.echo(f"armillary: {error}", err=True)
+                continue
+            if as_json:
+                click.echo(json.dumps(found, default=str))
+            else:
+                click.echo(f"Job {found['id']} is {state(found['state'])}: {found['reason']}".removesuffix(": "))
+    if refused is not None:
+        raise refused
+
+
+def _follow_log(client: "Client", job_id: str, attempt: int | None, *, quiet: bool) -> None:
+    """Print the log as it grows, attempt after attempt unless one is named, until the job has ended."""
+    offset, number = 0, attempt
+    while True:
+        part = client.job_log(job_id, offset=offset, attempt=number, wait_seconds=WAIT_SECONDS)
+        if not quiet:
+            sys.stdout.buffer.write(part.data)
+            sys.stdout.buffer.flush()
+        offset = part.next_offset
+        number = part.attempt or number
+        if not part.has_ended:
+            continue
+        found = client.job(job_id)
+        if attempt is not None or found["state"] not in LIVE:
+            return
+        if found["attempts_made"] != number:
+            offset, number = 0, found["attempts_made"]
+            if not quiet:
+                click.echo(click.style(f"— attempt {number} —", dim=True), err=True)
+
+
+def _show_end(found: Mapping[str, Any]) -> None:
+    click.echo(f"Job {found['id']} {state(found['state'])} in {how_long(found['started_at'], found['ended_at'])}")
+    if found["state"] != "succeeded":
+        click.echo(f"    {found['reason']}")
+    for output in found["outputs"]:
+        click.echo(f"    {output['output']}: {_granule(output)}")
+
+
+def _attempt(attempt: Mapping[str, Any]) -> list[str]:
+    usage = attempt.get("usage") or {}
+    cpu, memory = usage.get("cpu_seconds"), usage.get("peak_memory_bytes")
+    return [
+        str(attempt["number"]),
+        str(attempt["host"]),
+        when(attempt["started_at"] or attempt["leased_at"]),
+        how_long(attempt["started_at"], attempt["ended_at"]),
+        attempt["outcome"] or "running",
+        seconds(cpu) if cpu is not None else "",
+        human_size(memory) if memory else "",
+        attempt["reason"] or "",
+    ]
+
+
+def _progress(row: Mapping[str, Any]) -> str:
+    progress = row.get("progress") or {}
+    if row["state"] != "running" or not progress:
+        return ""
+    percent = f"{progress['fraction']:.0%}" if progress.get("fraction") is not None else ""
+    return " ".join(part for part in (percent, progress.get("stage"), progress.get("message")) if part)
+
+
+def _granule(one: Mapping[str, Any]) -> str:
+    return f"{one['collection']}/{one['id']} (revision {one['revision']})"
+
+
+def _cause(cause: Mapping[str, Any]) -> str:
+    return f"(rule {cause['rule']})" if cause.get("rule") else ""
