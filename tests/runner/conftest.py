@@ -3,18 +3,28 @@
 import io
 import os
 import signal
-import stat
 import subprocess
 import sys
 import tarfile
 import textwrap
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from armillary.base.errors import ArmillaryError
+from armillary.client.client import Client
+from armillary.client.upload import GranuleSource, Uploader
+from armillary.runner.cache import Cache
+from armillary.runner.checkpoint import Packed
+from armillary.runner.environment import Environments
+from armillary.runner.family import Family
+from armillary.runner.fetch import Fetcher
+from armillary.runner.lease import Lease, read_lease
+from armillary.runner.run import Orders, Workplace, run
 from armillary.testing.memory_server import MemoryServer
 
 Json = dict[str, Any]
@@ -97,20 +107,13 @@ class Runner:
         self.work, self.cache = folder / "work", folder / "cache"
         token = folder / "token"
         token.write_text("start\n")
+        given = {
+            "--url": server.url, "--token-file": token, "--work": self.work, "--cache": self.cache, "--cpu": "2",
+            "--memory": "4GiB", "--disk": "4GiB", "--grace": "1s", "--checkpoint": "1s",
+        }  # fmt: skip
+        words = [str(word) for pair in given.items() for word in pair]
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "armillary.runner.main",
-                "--url",
-                server.url,
-                "--token-file",
-                token,
-                "--work",
-                self.work,
-            ]
-            + ["--cache", self.cache, "--cpu", "2", "--memory", "4GiB", "--disk", "4GiB", "--grace", "1s"]
-            + ["--checkpoint", "1s", *options],
+            [sys.executable, "-m", "armillary.runner.main", *words, *options],
             env=os.environ | {"OWNER_SECRET": "hush"} | variables,
             stderr=(folder / "stderr").open("w"),
         )
@@ -172,5 +175,56 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def is_read_only(path: Path) -> bool:
-    return not path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
+class Bench:
+    """Runs leases in this process, by the steps that a worker takes."""
+
+    def __init__(self, server: MemoryServer, folder: Path) -> None:
+        self.client = Client(server.url, "t", patience_seconds=5)
+        self.family = Family()
+        self.cache = Cache(folder / "cache", 1 << 30, Fetcher(self.client))
+        self.threads = ThreadPoolExecutor(4)
+        self.checkpoints: dict[str, bytes] = {}
+        self.uploader = Uploader(self.client)
+        self.workplace = Workplace(
+            folder=folder / "work",
+            cache=self.cache,
+            environments=Environments(folder / "cache", self.cache, self.family),
+            family=self.family,
+            threads=self.threads,
+            sink=self,
+            grace_seconds=0.5,
+            checkpoint_seconds=0.2,
+            sample_seconds=0.05,
+            disk_sample_seconds=0.1,
+        )
+
+    def run(self, wire: Json, orders: Orders | None = None) -> Json:
+        """The report, as the server would read it."""
+        self.orders = orders or Orders()
+        return run(read_lease(wire), self.workplace, self.orders).wire()
+
+    def log(self) -> bytes:
+        """What the last job's log holds."""
+        said = b""
+        while (chunk := self.orders.log.pending()) is not None:
+            said += chunk.data
+            self.orders.log.acknowledge(chunk)
+        return said
+
+    def send(self, lease: Lease, granules: Sequence[GranuleSource]) -> list[Json | ArmillaryError]:
+        return self.uploader.send(granules)
+
+    def save_checkpoint(self, lease: Lease, packed: Packed) -> None:
+        self.checkpoints[lease.job] = packed.file.read_bytes()
+
+    def close(self) -> None:
+        self.uploader.close()
+        self.threads.shutdown()
+        self.client.close()
+
+
+@pytest.fixture
+def bench(server: MemoryServer, tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(server, tmp_path)
+    yield bench
+    bench.close()

@@ -19,7 +19,7 @@ from armillary.granules.granule import File
 
 BLOCK_BYTES = 1 << 20
 LARGE_BYTES = 8 << 20  # from here on a file is synced by itself, while others are still read
-MANY_FILES = 64  # from here on one sync of the file system beats one for each file
+MANY_PATHS = 12  # from here on one sync of the file system beats one for each file and folder
 
 TransferName = Literal["file", "relay", "signed"]
 Count = Callable[[int], None]
@@ -165,7 +165,7 @@ class FileTransfer(Transfer):
             files, self._unsynced = self._unsynced, set()
             folders, self._folders = self._folders, set()
         try:
-            if len(files) >= MANY_FILES and _syncfs is not None:
+            if len(files) + len(folders) >= MANY_PATHS and _syncfs is not None:
                 for descriptor in self._roots.values():
                     _sync_file_system(descriptor)
             else:
@@ -180,9 +180,10 @@ class FileTransfer(Transfer):
                 self._roots[str(root)] = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
             if folder in self._folders:
                 return
+            missing = [path for path in (folder, *folder.parents) if path.is_relative_to(root) and not path.exists()]
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # Each folder down to here may be new, so each one's parent is synced too.
-            self._folders.update(path for path in (folder, *folder.parents) if path.is_relative_to(root))
+            # What is new is an entry of its parent, which is synced as well.
+            self._folders.update([folder, *(path.parent for path in missing)])
 
     def __del__(self) -> None:
         for descriptor in self._roots.values():

@@ -4,9 +4,17 @@ from dataclasses import dataclass
 
 from armillary.runner.lease import Limits
 
-MAX_AHEAD = 32
+MAX_AHEAD = 64
 AHEAD_SECONDS = 0.25  # of work kept at hand, where jobs are so short that asking takes longer than running
 SHORT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How jobs have gone lately: how long one takes, and how many end in a second."""
+
+    seconds: float
+    per_second: float
 
 
 @dataclass(frozen=True)
@@ -54,20 +62,20 @@ class Wish:
     free: Capacity
 
 
-def wish(whole: Capacity, free: Capacity, waiting: int, unreported: int, recent_seconds: float | None) -> Wish:
+def wish(whole: Capacity, free: Capacity, waiting: int, unreported: int, pace: Pace | None) -> Wish:
     """What to ask for. Short jobs are taken ahead of time, a fraction of a second of them; long ones never are."""
-    ahead = _ahead(whole, recent_seconds)
-    if unreported > 4 * MAX_AHEAD or waiting > ahead:
+    ahead = _ahead(pace)
+    if unreported > 4 * MAX_AHEAD or waiting > ahead // 2:
         return Wish(0, free)
     if ahead == 0:
-        room = int(free.cpu / 0.01) if free.cpu > 0.009 and free.memory_bytes > 0 and free.disk_bytes > 0 else 0
-        return Wish(min(room, MAX_AHEAD) if waiting == 0 else 0, free)
+        has_room = free.cpu > 0.009 and free.memory_bytes > 0 and free.disk_bytes > 0
+        return Wish(MAX_AHEAD if has_room else 0, free)
     # What is taken ahead starts as soon as others end. It is asked for in helpings that fit into the empty worker, so
     # that no job comes which never could start here.
-    return Wish(min(MAX_AHEAD, ahead - waiting + 1), whole)
+    return Wish(ahead - waiting + 1, whole)
 
 
-def _ahead(whole: Capacity, recent_seconds: float | None) -> int:
-    if recent_seconds is None or recent_seconds > SHORT_SECONDS:
+def _ahead(pace: Pace | None) -> int:
+    if pace is None or pace.seconds > SHORT_SECONDS:
         return 0
-    return min(MAX_AHEAD, int(AHEAD_SECONDS * max(1.0, whole.cpu) / max(recent_seconds, 0.002)))
+    return max(1, min(MAX_AHEAD, int(AHEAD_SECONDS * pace.per_second)))

@@ -25,7 +25,7 @@ from armillary.runner.process import Why
 from armillary.runner.report import Report
 from armillary.runner.run import Orders, Workplace, run
 from armillary.runner.session import GoneError, Patience, Registration, Session, fetch_through, register
-from armillary.runner.slots import Wish, wish
+from armillary.runner.slots import Pace, Wish, wish
 from armillary.runner.verdict import Verdict
 
 Json = dict[str, Any]
@@ -80,7 +80,7 @@ class Worker:
         self._held: dict[Key, Running] = {}
         self._waiting: deque[Running] = deque()
         self._free = self._capacity
-        self._recent_seconds: float | None = None
+        self._ends: deque[tuple[float, float]] = deque(maxlen=64)  # when a job ended, and how long it took
         self._taken = 0
         self._idle_since = time.monotonic()
         self._registering = threading.Lock()
@@ -133,9 +133,16 @@ class Worker:
         if self._draining.is_set() or (self._options.once and self._taken):
             return None
         unreported = sum(1 for one in self._held.values() if not one.occupies) - len(self._waiting)
-        recent = None if self._options.once else self._recent_seconds
-        asked = wish(self._capacity, self._free, len(self._waiting), unreported, recent)
+        asked = wish(self._capacity, self._free, len(self._waiting), unreported, self._pace())
+        if self._options.once:
+            asked = Wish(min(1, asked.count), asked.free)
         return None if asked.count == 0 else asked
+
+    def _pace(self) -> Pace | None:
+        if len(self._ends) < 8:
+            return None
+        seconds = sum(took for _, took in self._ends) / len(self._ends)
+        return Pace(seconds, len(self._ends) / max(0.001, time.monotonic() - self._ends[0][0]))
 
     def _take(self, wire: Json, session: Session) -> None:
         try:
@@ -171,9 +178,8 @@ class Worker:
                 return
             running.occupies = False
             self._free = self._free.beside(running.lease.limits)
-            seconds = time.monotonic() - running.taken_at
-            before = self._recent_seconds
-            self._recent_seconds = seconds if before is None else 0.8 * before + 0.2 * seconds
+            now = time.monotonic()
+            self._ends.append((now, now - running.taken_at))
             self._start_what_fits()
             self._changed.notify_all()
 
