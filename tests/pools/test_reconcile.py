@@ -230,3 +230,15 @@ async def test_a_pool_without_a_provider_starts_nobody(fleet):
     await fleet.submit(5)
     await fleet.round()
     assert await fleet.starts() == []
+
+
+async def test_a_server_that_stops_takes_its_workers_along(fleet):
+    (job,) = await fleet.submit(1)
+    await fleet.round()
+    (worker,) = await fleet.register()
+    async with fleet.world.database.transaction() as tx:
+        await workers.lease(tx, worker, CAPACITY, 1)
+    await fleet.reconciler.stop_all(timedelta(seconds=5))
+    assert (await fleet.starts(), fleet.provider.living) == ([], {})
+    assert [force for _, force in fleet.provider.stopped] == [False]
+    assert (await fleet.world.job(job)).state is JobState.QUEUED

@@ -170,6 +170,11 @@ async def lose(tx: Transaction, workers: Sequence[UUID], reason: str) -> int:
     return await _take_back(tx, list(held.values()), ErrorClass.LOST, reason)
 
 
+async def running(tx: Transaction, workers: Sequence[UUID]) -> dict[UUID, int]:
+    """How many jobs each of these workers holds."""
+    return await store.running(tx, workers)
+
+
 async def holders(tx: Transaction) -> list[UUID]:
     """Workers that hold a lease."""
     return await store.holders(tx)

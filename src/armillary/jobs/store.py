@@ -147,6 +147,15 @@ async def leases_of(tx: Transaction, worker_id: UUID) -> list[Row]:
     )
 
 
+async def running(tx: Transaction, workers: Sequence[UUID]) -> dict[UUID, int]:
+    """Leases per worker."""
+    rows = await tx.rows(
+        "select worker_id, count(*) as jobs from job_queue where worker_id = any(%s) group by worker_id",
+        [list(workers)],
+    )
+    return {row["worker_id"]: row["jobs"] for row in rows}
+
+
 async def holders(tx: Transaction) -> list[UUID]:
     """Workers that hold a lease."""
     rows = await tx.rows("select distinct worker_id from job_queue where worker_id is not null")

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Query, Request
 from pydantic import Field
 
 from armillary.accounts.actor import Actor
@@ -189,6 +189,35 @@ async def pool(web: Web, actor: SignedIn, pool: str, gone: bool = False) -> dict
         "waiting": demand.waiting,
         "running": demand.running,
         "workers": [_worker(worker) for worker in found],
+    }
+
+
+@router.post("/pools/{pool}/drain")
+async def drain_pool(web: Web, actor: SignedIn, pool: str) -> dict[str, Any]:
+    """Let all workers that a pool has now finish what they run and then go; the pool starts others as it needs them."""
+    async with web.database.transaction() as tx:
+        permit(actor, "change", (await define.row(tx, actor, pool))["group"])
+        found = [worker for worker in await store.workers(tx, pool) if worker.state == "live"]
+        for worker in found:
+            await workers.drain(tx, worker.id, f"{actor.account} drains the pool.")
+    return {"workers": [str(worker.id) for worker in found]}
+
+
+@router.get("/workers")
+async def all_workers(
+    web: Web,
+    actor: SignedIn,
+    pool: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: UUID | None = None,
+) -> dict[str, Any]:
+    """Workers of all pools, those of the past too, newest first."""
+    async with web.database.transaction() as tx:
+        found = await store.newest_workers(tx, actor.scope, pool, after, limit)
+        running = await queue.running(tx, [worker.id for worker in found])
+    return {
+        "workers": [_worker(worker) | {"running": running.get(worker.id, 0)} for worker in found],
+        "next": str(found[-1].id) if len(found) == limit else None,
     }
 
 
@@ -425,6 +454,7 @@ def _commands(commands: Commands) -> dict[str, Any]:
 def _worker(worker: Worker) -> dict[str, Any]:
     return {
         "id": str(worker.id),
+        "pool": worker.pool,
         "host": worker.host,
         "pid": worker.pid,
         "state": worker.state,

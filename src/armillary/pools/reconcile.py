@@ -73,39 +73,24 @@ class Reconciler:
     async def stop_all(self, within: timedelta) -> None:
         """End the workers that were started here: they finish or hand back what they run, then go."""
         deadline = time.monotonic() + within.total_seconds()
-        force = False
-        while True:
-            async with self.database.transaction() as tx:
-                starts = [start for start in await store.starts(tx) if start.provider in self.providers]
-            living = await self._living(starts)
-            async with self.database.transaction() as tx:
-                await settle(tx, starts, living)
-            if not living or force:
-                return
+        asked: set[str] = set()
+        while starts := await self._bury():
             force = time.monotonic() > deadline
             for start in starts:
-                if start.id in living:
-                    await self.providers[start.provider].stop(living[start.id], force=force)
-            await asyncio.sleep(0.2)
+                # Once is enough: a runner may take a second signal for impatience.
+                if start.reference and (force or start.reference not in asked):
+                    asked.add(start.reference)
+                    await self.providers[start.provider].stop(start.reference, force=force)
+            await asyncio.sleep(0.1)
 
-    async def stop_all(self, patience: timedelta) -> None:
-        """Stop the workers that our providers run, as the server that they serve is going; kill those that stay."""
+    async def _bury(self) -> list[Start]:
+        """Record which of our starts have ended; returns those that live."""
         async with self.database.transaction() as tx:
             starts = [start for start in await store.starts(tx) if start.provider in self.providers]
-        deadline = time.monotonic() + patience.total_seconds()
-        await self._stop(starts, force=False)
-        while starts and time.monotonic() < deadline:
-            living = await self._living(starts)
-            async with self.database.transaction() as tx:
-                await settle(tx, starts, living)
-            starts = [replace(start, reference=living[start.id]) for start in starts if start.id in living]
-            await asyncio.sleep(0.1 if starts else 0)
-        await self._stop(starts, force=True)
-
-    async def _stop(self, starts: Sequence[Start], *, force: bool) -> None:
-        for start in starts:
-            if start.reference:
-                await self.providers[start.provider].stop(start.reference, force=force)
+        living = await self._living(starts)
+        async with self.database.transaction() as tx:
+            await settle(tx, starts, living)
+        return [replace(start, reference=living[start.id]) for start in starts if start.id in living]
 
     async def _living(self, starts: Sequence[Start]) -> dict[UUID, str]:
         living: dict[UUID, str] = {}

@@ -115,11 +115,31 @@ async def gone_among(tx: Transaction, workers: Sequence[UUID]) -> list[UUID]:
 
 async def workers(tx: Transaction, pool: str, *, with_gone: bool = False, limit: int = 1000) -> list[Worker]:
     """The workers of a pool, newest first."""
-    rows = await tx.rows(
-        f"""select {_WORKER} from worker where pool = %s and (%s or state <> 'gone')
-            order by registered_at desc, id limit %s""",
-        [pool, with_gone, limit],
+    return _workers(
+        await tx.rows(
+            f"""select {_WORKER} from worker where pool = %s and (%s or state <> 'gone')
+                order by registered_at desc, id limit %s""",
+            [pool, with_gone, limit],
+        )
     )
+
+
+async def newest_workers(
+    tx: Transaction, scope: dict[str, Any], pool: str | None, after: UUID | None, limit: int
+) -> list[Worker]:
+    """Workers that were ever registered, newest first."""
+    return _workers(
+        await tx.rows(
+            f"""select {_WORKER} from worker join pool on pool.id = worker.pool
+                where (%(pool)s::text is null or worker.pool = %(pool)s)
+                    and (%(after)s::uuid is null or worker.id < %(after)s) and {VISIBLE}
+                order by worker.id desc limit %(limit)s""",
+            scope | {"pool": pool, "after": after, "limit": limit},
+        )
+    )
+
+
+def _workers(rows: list[Row]) -> list[Worker]:
     return [Worker(**row | {"capacity": Resources(**row["capacity"], time_seconds=0)}) for row in rows]
 
 

@@ -43,7 +43,7 @@ async def walk(
     here, there = ("generated", "used") if direction == "up" else ("used", "generated")
     return await tx.rows(
         f"""with recursive step (collection, granule, revision, depth) as (
-               select %(collection)s, %(granule)s, %(revision)s, 0
+               select %(collection)s::text, %(granule)s::text, %(revision)s::integer, 0
                union
                select there.collection, there.granule, there.revision, step.depth + 1
                from step

@@ -18,7 +18,7 @@ from armillary.base.crash import crash_point
 from armillary.base.errors import TransientError
 from armillary.pools.provider import Known, StartRequest
 
-RUNNER = (sys.executable, "-c", "from armillary.runner.main import main; main()")
+RUNNER = (sys.executable, "-m", "armillary.runner.main")
 
 
 class LocalProvider:

@@ -1,0 +1,28 @@
+"""Walk up from a granule to its sources and down to its products, as far as the asker may see."""
+
+from armillary.accounts.actor import Actor
+from armillary.base.db import Transaction
+from armillary.base.errors import UsageError
+from armillary.granules.granule import Reference
+from armillary.provenance import store
+from armillary.provenance.activity import Lineage, Node
+from armillary.provenance.store import Direction
+
+MAX_DEPTH = 20
+MAX_NODES = 5000
+
+
+async def lineage(tx: Transaction, actor: Actor, root: Reference, direction: Direction, depth: int = 5) -> Lineage:
+    """What `root` was made from (up), or what was made from it (down), `depth` activities deep."""
+    if not 0 <= depth <= MAX_DEPTH:
+        raise UsageError(f"depth {depth} is out of range.", f"Choose 0 to {MAX_DEPTH}.", field="depth")
+    # One step more than asked for tells whether there is more.
+    rows = await store.walk(tx, actor.scope, root, direction, depth + 1, MAX_NODES + 1)
+    nodes = [Node(Reference(row["collection"], row["granule"], row["revision"]), row["depth"]) for row in rows]
+    shown = [node for node in nodes[:MAX_NODES] if node.depth <= depth]
+    inner = [node.reference for node in shown if node.depth < depth]
+    if direction == "up":
+        jobs = list((await store.makers(tx, actor.scope, inner)).values())
+    else:
+        jobs = await store.users(tx, actor.scope, inner)
+    return Lineage(root, shown, await store.activities(tx, list(set(jobs))), is_cut=len(shown) < len(nodes))
