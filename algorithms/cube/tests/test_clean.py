@@ -104,3 +104,9 @@ def test_multiscale_recovers_the_flux_of_an_extended_source(tmp_path: Path) -> N
     settings = CleanSettings("multiscale", sigma=0, threshold_jy=0.001)
     made = image(path, tmp_path / "out", replace(DEEP, clean=settings))
     assert made.planes(store.MODEL)[0].sum() == pytest.approx(0.05 * len(disk), rel=0.07)
+
+
+def test_radler_talks_to_nobody(dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image(dense, tmp_path, DEEP)
+    print("ours")
+    assert capsys.readouterr().out == "ours\n"

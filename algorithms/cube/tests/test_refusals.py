@@ -107,7 +107,7 @@ def without(name: str) -> Callable[[Any], None]:
         (attribute("field_and_source_base_xds/FIELD_PHASE_CENTER_DIRECTION", frame="fk4"), "sky frame 'fk4' is unknown"),
         (two_phase_centres, "mosaic"),
         (without("frequency"), "lacks"),
-        (without("WEIGHT"), "lacks|truncated"),
+        (without("WEIGHT"), "lacks"),
     ],
 )
 def test_a_set_that_cannot_be_trusted_is_refused(
@@ -121,7 +121,7 @@ def test_a_set_that_cannot_be_trusted_is_refused(
 @pytest.mark.parametrize("array", ["VISIBILITY", "FLAG", "WEIGHT"])
 def test_a_missing_chunk_is_refused_and_not_read_as_zeros(edited: Callable[..., Path], array: str) -> None:
     path = edited(lambda _: None)
-    next(iter(sorted((path / "simulated_0" / array / "c").rglob("0")))).unlink()
+    next(p for p in sorted((path / "simulated_0" / array / "c").rglob("*")) if p.is_file()).unlink()
     with pytest.raises(RefusalError, match=f"{array} is truncated: 3 of 4 chunks") as refused:
         make_plan(path, REQUEST)
     assert refused.value.missing_input

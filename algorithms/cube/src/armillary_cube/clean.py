@@ -4,10 +4,13 @@ Sources: Högbom 1974, A&AS 15, 417; Schwab 1984, AJ 89, 1076 (major cycles on t
 Offringa & Smirnov 2017, MNRAS 471, 301 (the multiscale algorithm that radler brings).
 """
 
-import os
+import io
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TextIO
 
 import numpy as np
 import radler
@@ -76,11 +79,13 @@ def deconvolve(
     lobe = np.ascontiguousarray(psf, np.float32)
     residual = np.array(dirty, np.float32, order="C")
     model = np.zeros_like(residual)
-    engine = radler.Radler(_radler_settings(settings, grid), lobe, residual, model, beam.major_rad)
+    with _quiet():
+        engine = radler.Radler(_radler_settings(settings, grid), lobe, residual, model, beam.major_rad)
     peak, majors, diverged, more = float(np.abs(residual).max()), 0, False, settings.majors > 0
     before = model.copy(), residual.copy()
     while more and majors < settings.majors:
-        more = engine.perform(majors)
+        with _quiet():
+            more = engine.perform(majors)
         residual[:] = residual_of(model)
         majors += 1
         now = float(np.abs(residual).max())
@@ -108,14 +113,28 @@ def _radler_settings(settings: CleanSettings, grid: Grid) -> radler.Settings:
     return chosen
 
 
-def silence_standard_output() -> None:
-    """Keep radler's chatter out of what this process prints: C's descriptor leads nowhere, Python keeps its own.
+_lock = threading.Lock()
+_quieted = 0
+_stdout: TextIO | None = None
 
-    radler has no switch for it and a buffer of its own, so the descriptor must stay redirected for good.
-    """
-    sys.stdout.flush()
-    ours = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
-    sys.stdout = os.fdopen(ours, "w", buffering=1)
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Send Python's standard output, which radler prints to, nowhere; counted, because all threads share it."""
+    global _quieted, _stdout
+    with _lock:
+        _quieted += 1
+        if _quieted == 1:
+            _stdout, sys.stdout = sys.stdout, _Nowhere()
+    try:
+        yield
+    finally:
+        with _lock:
+            _quieted -= 1
+            if _quieted == 0 and _stdout is not None:
+                sys.stdout, _stdout = _stdout, None
+
+
+class _Nowhere(io.TextIOBase):
+    def write(self, text: str) -> int:
+        return len(text)

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
-from armillary_cube import msv4, uvfits
 from armillary_cube.errors import RefusalError
 from armillary_cube.visibilities import EVERY_CHUNK_WRITTEN
 
@@ -48,6 +46,8 @@ def kind_of(source: Path) -> str:
 
 
 def _from_uvfits(source: Path, target: Path) -> None:
+    from armillary_cube import msv4, uvfits  # xarray and astropy are slow to load, and most jobs need neither
+
     about, data = uvfits.read(source)
     header = msv4.Header(
         name=f"{_plain(source.stem)}_0",
@@ -77,6 +77,7 @@ def _from_uvfits(source: Path, target: Path) -> None:
 
 
 def _from_measurement_set(source: Path, target: Path) -> None:
+    import zarr
     from xradio.measurement_set import convert_msv2_to_processing_set
 
     try:
@@ -100,6 +101,8 @@ def _from_measurement_set(source: Path, target: Path) -> None:
 def _channels_per_chunk(source: Path) -> int:
     from arcae.lib.arrow_tables import Table
 
+    from armillary_cube import msv4
+
     def table(name: str = "") -> Any:
         return Table.from_filename(str(source / name) if name else str(source))
 
@@ -111,6 +114,8 @@ def _channels_per_chunk(source: Path) -> int:
 
 def _write_every_chunk(target: Path) -> None:
     """Write the chunks that were left out because they hold one value, so that a missing one means damage."""
+    import zarr
+
     root = zarr.open_group(target, mode="r+", use_consolidated=False)
     for _, partition in root.groups():
         for name in ("VISIBILITY", "VISIBILITY_CORRECTED", "FLAG", "WEIGHT", "UVW"):

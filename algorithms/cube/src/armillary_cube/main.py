@@ -24,10 +24,6 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command; a refusal is printed with its remedy and ends with code 11 (10: an input is missing)."""
-    if {"image", "process"} & set(sys.argv[1:2]):
-        from armillary_cube.clean import silence_standard_output
-
-        silence_standard_output()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         cli(standalone_mode=True)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from armillary_cube import metadata, products
+from armillary_cube import metadata
 from armillary_cube.block import Places
 from armillary_cube.clean import CleanSettings
 from armillary_cube.errors import RefusalError
@@ -158,6 +158,8 @@ def _planned(job: dict[str, Any]) -> tuple[str, Path, Plan]:
 
 def _publish(job: dict[str, Any], granule: str, output: Path, plan: Plan, outcome: Outcome | None) -> None:
     """Move the cube and its products to the outputs, under a name that the same inputs and plan always give."""
+    from armillary_cube import products  # astropy and matplotlib are slow to load and needed only at the end
+
     name = f"{_stem(granule)}-cube-{plan.digest[:12]}"
     out = _output(job, "cube", name)
     out.mkdir(parents=True)

@@ -16,7 +16,6 @@ from typing import Any
 
 from armillary_cube import continuum, store
 from armillary_cube.block import Places, image_block
-from armillary_cube.clean import silence_standard_output
 from armillary_cube.errors import RefusalError
 from armillary_cube.plan import Plan
 from armillary_cube.visibilities import describe
@@ -268,7 +267,6 @@ def dask_client(executor: Executor) -> Iterator[Any]:
         ) as cluster,
         Client(cluster) as client,
     ):  # fmt: skip
-        client.run(silence_standard_output)
         yield client
 
 

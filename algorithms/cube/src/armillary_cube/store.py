@@ -20,7 +20,8 @@ from armillary_cube.errors import RefusalError
 from armillary_cube.plan import Plan
 
 SKY, PSF, MODEL, RESIDUAL = "SKY", "POINT_SPREAD_FUNCTION", "SKY_MODEL", "SKY_RESIDUAL"
-MARKER, BEAM, STATISTICS = "VISIBILITY_NORMALIZATION", "BEAM_FIT_PARAMS_SKY", "STATISTICS"
+MARKER, BEAM = "VISIBILITY_NORMALIZATION", "BEAM_FIT_PARAMS_SKY"
+STATISTICS = "STATISTICS_"  # one array per column, with the dimensions that the image schema knows
 KEPT = {"psf": PSF, "model": MODEL, "residual": RESIDUAL}
 UNITS = {SKY: "Jy/beam", PSF: "", MODEL: "Jy/pixel", RESIDUAL: "Jy/beam"}
 PLANE = ("time", "frequency", "polarization", "l", "m")
@@ -129,7 +130,9 @@ class Cube:
         return np.asarray(self._group[BEAM][0])  # type: ignore[index]
 
     def statistics(self) -> NDArray[np.float64]:
-        return np.asarray(self._group[STATISTICS][:])  # type: ignore[index]
+        """Columns of every plane, (channel, Stokes, column)."""
+        columns = [np.asarray(self._group[STATISTICS + c.upper()][0]) for c in COLUMNS]  # type: ignore[index]
+        return np.stack(columns, axis=-1)
 
     def require_sealed(self) -> None:
         if not np.isfinite(self.sum_of_weights()).all():
@@ -171,7 +174,9 @@ def seal(path: Path, records: list[Record]) -> None:
         return np.array([channel for block in lists for channel in block], float)
 
     group[BEAM][0] = joined([r.beams for r in ordered])  # type: ignore[index]
-    group[STATISTICS][:] = joined([r.statistics for r in ordered])  # type: ignore[index]
+    statistics = joined([r.statistics for r in ordered])
+    for index, column in enumerate(COLUMNS):
+        group[STATISTICS + column.upper()][0] = statistics[..., index]  # type: ignore[index]
     group[MARKER][0] = joined([r.sum_of_weights for r in ordered])  # type: ignore[index]
 
 
@@ -212,11 +217,11 @@ def _create_arrays(group: Any, plan: Plan) -> None:
         BEAM, shape=(*stack, 3), chunks=(*stack, 3), dtype="float64", fill_value=np.nan,
         dimension_names=(*PLANE[:3], "beam_params_label"), attributes={"type": "beam_fit_params_sky", "units": "rad"},
     )  # fmt: skip
-    group.create_array(
-        STATISTICS, shape=(*stack[1:], len(COLUMNS)), chunks=(*stack[1:], len(COLUMNS)), dtype="float64",
-        fill_value=np.nan, dimension_names=("frequency", "polarization", "statistic"),
-        attributes={"columns": list(COLUMNS)},
-    )  # fmt: skip
+    for column in COLUMNS:
+        group.create_array(
+            STATISTICS + column.upper(), shape=stack, chunks=stack, dtype="float64", fill_value=np.nan,
+            dimension_names=PLANE[:3], attributes={"type": "statistics"},
+        )  # fmt: skip
     group.create_array(
         MARKER, shape=stack, chunks=stack, dtype="float64", fill_value=np.nan, dimension_names=PLANE[:3],
         attributes={"type": "visibility_normalization"},

@@ -214,6 +214,9 @@ def _read_description(path: Path, name: str, group: Any) -> Description:
     direction, sky_frame, fields, rest = _field_and_source(name, group[roles["field_and_source"]])
     visibility = group[roles["correlated_data"]]
     times, time_attributes = np.asarray(group["time"][:], float), dict(group["time"].attrs)
+    for role in ("flag", "weight"):
+        if group[roles[role]].shape != visibility.shape:
+            raise RefusalError(f"Partition {name}: {roles[role]} has another shape than the data.", "import it again.")
     if 0 in visibility.shape:
         raise RefusalError(f"Partition {name} is empty: {visibility.shape}.", "choose another partition.")
     uvw = np.asarray(_read(group, roles.get("uvw", "UVW"), (slice(None),)), float)
