@@ -120,8 +120,7 @@ def test_a_killed_server_whose_backend_still_works_is_waited_for(home: Path) -> 
 
 def test_two_starters_end_with_one_server(home: Path) -> None:
     code = (
-        "import sys, pathlib; from armillary.base import postgres; "
-        "print(postgres.start(pathlib.Path(sys.argv[1])).pid)"
+        "import sys, pathlib; from armillary.base import postgres; print(postgres.start(pathlib.Path(sys.argv[1])).pid)"
     )
     starters = [run_python(code, home) for _ in range(4)]
     said = [starter.communicate(timeout=60) for starter in starters]
@@ -156,9 +155,7 @@ def test_a_killed_initdb_leaves_nothing_that_a_next_start_minds(home: Path) -> N
 
 
 def test_a_starter_killed_at_any_moment_leaves_a_home_that_starts(home: Path) -> None:
-    code = (
-        "import sys, pathlib; from armillary.base import postgres; postgres.start(pathlib.Path(sys.argv[1]))"
-    )
+    code = "import sys, pathlib; from armillary.base import postgres; postgres.start(pathlib.Path(sys.argv[1]))"
     for moment in range(8):
         starter = run_python(code, home)
         with pytest.raises(subprocess.TimeoutExpired):
@@ -258,9 +255,7 @@ def test_nothing_listens_on_tcp_and_nobody_else_may_enter(home: Path) -> None:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
     for file in (place.password, place.lock):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
-    assert (
-        ask(server, "select count(*)::int from pg_hba_file_rules where auth_method <> 'scram-sha-256'") == 0
-    )
+    assert ask(server, "select count(*)::int from pg_hba_file_rules where auth_method <> 'scram-sha-256'") == 0
     assert str(ask(server, "select rolpassword from pg_authid where rolname = 'armillary'")).startswith(
         "SCRAM-SHA-256$"
     )
@@ -338,8 +333,7 @@ def test_stopping_politely_waits_for_the_clients(home: Path) -> None:
     server = postgres.start(home)
     client = psycopg.connect(server.dsn, autocommit=True)
     code = (
-        "import sys, pathlib; from armillary.base import postgres; "
-        "postgres.stop(pathlib.Path(sys.argv[1]), fast=False)"
+        "import sys, pathlib; from armillary.base import postgres; postgres.stop(pathlib.Path(sys.argv[1]), fast=False)"
     )
     stopper = run_python(code, home)
     with pytest.raises(subprocess.TimeoutExpired):
