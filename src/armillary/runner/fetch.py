@@ -30,7 +30,7 @@ class Fetcher:
                 pass  # the link leads to it in any case
             else:
                 with source:
-                    return _copy(source, to, wanted)
+                    return copy_verified(source, to, wanted)
         self._client.download(wanted.href, to, sha256=wanted.sha256, size=wanted.size)
         return urlsplit(wanted.href).netloc or urlsplit(self._client.url).netloc
 
@@ -58,7 +58,8 @@ class Fetcher:
         return self._root
 
 
-def _copy(source: IO[bytes], to: IO[bytes], wanted: Object) -> str:
+def copy_verified(source: IO[bytes], to: IO[bytes], wanted: Object) -> str:
+    """Copy an object; `TransientError` if the bytes are others."""
     digest, size = hashlib.sha256(), 0
     while block := source.read(BLOCK_BYTES):
         digest.update(block)

@@ -43,7 +43,7 @@ def item(written: Json, inputs: Sequence[Json]) -> dict[str, Any]:
 def frame_of(item: Json) -> str:
     """The frame of a catalogued item."""
     properties = item.get("properties") or {}
-    found = item.get("frame") or item.get("armillary:frame") or properties.get("armillary:frame")
+    found = item.get("frame") or properties.get("armillary:frame")
     return str(found) if found in FRAMES else "earth" if item.get("geometry") else "none"
 
 
@@ -76,7 +76,7 @@ def _footprint(written: Json, inputs: Sequence[Json]) -> tuple[Any, str]:
 
 def _own_footprint(item: Json) -> Any:
     # STAC's geometry is null for the sky, whose footprint is a property.
-    return item.get("geometry") or (item.get("properties") or {}).get("armillary:footprint")
+    return item.get("geometry") or (item.get("properties") or {}).get("armillary:sky_geometry")
 
 
 def _span(inputs: Sequence[Json]) -> dict[str, str]:
@@ -84,6 +84,8 @@ def _span(inputs: Sequence[Json]) -> dict[str, str]:
     starts, ends = [], []
     for one in inputs:
         properties = one.get("properties") or {}
+        if properties.get("armillary:is_timeless"):
+            continue  # its datetime is when it was catalogued
         start = properties.get("start_datetime") or properties.get("datetime")
         end = properties.get("end_datetime") or properties.get("datetime")
         if start and end:

@@ -36,10 +36,10 @@ WORTH_SAVING = (ErrorClass.PREEMPTED, ErrorClass.TIMED_OUT, ErrorClass.OUT_OF_ME
 class Sink(Protocol):
     """Where products and checkpoints go: to the server, or to a folder when there is none."""
 
-    def send(self, lease: Lease, granules: Sequence[GranuleSource]) -> list[dict[str, Any] | ArmillaryError]:
+    def send(self, lease: Lease, granules: Sequence[GranuleSource], /) -> list[dict[str, Any] | ArmillaryError]:
         """Send the bytes; for each granule the commit that will publish it."""
 
-    def save_checkpoint(self, lease: Lease, packed: checkpoint.Packed) -> None:
+    def save_checkpoint(self, lease: Lease, packed: checkpoint.Packed, /) -> None:
         """Keep a checkpoint for the next attempt."""
 
 

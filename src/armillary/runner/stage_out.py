@@ -117,6 +117,8 @@ def _asset(path: Path, described: Mapping[str, Any]) -> AssetSource:
 def _entries(folder: Path, where: str) -> list[Path]:
     """What a folder holds; a link could lead to what is not the algorithm's to publish, so none is taken."""
     try:
+        if folder.is_symlink():
+            raise _wrong(f"{where} is not a folder.", "Leave the folder as it was.")
         found = sorted(_listed(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise _wrong(f"{where} is not a folder.", "Leave the folder as it was.") from error

@@ -32,6 +32,7 @@ Json = dict[str, Any]
 log = logging.getLogger("armillary.runner")
 
 LOG_SECONDS = 0.25
+OBEYING_SECONDS = 0.5
 NEWS_SECONDS = 1.0  # how soon progress is told, at most
 STALE_SECONDS = 5.0  # a lease that was taken ahead and cannot start by then goes back
 
@@ -247,7 +248,10 @@ class Worker:
 
     def _listen(self, session: Session) -> None:
         """Hear commands at once."""
-        self._obey(session.commands(), session)
+        answer = session.commands()
+        self._obey(answer, session)
+        if any(answer.values()):
+            time.sleep(OBEYING_SECONDS)  # it says so again until it is done
 
     def _obey(self, answer: Json, session: Session) -> None:
         if answer.get("drain") and not self._draining.is_set():
