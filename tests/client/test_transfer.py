@@ -73,8 +73,8 @@ def test_other_bytes_than_were_sent_are_noticed(
 ) -> None:
     answer = server.answer
 
-    def spoil(method: str, path: str, body: bytes, headers: object) -> object:
-        return answer(method, path, body[:-1] + b"?" if method == "PUT" else body, headers)
+    def spoil(method: str, path: str, body: bytes, *rest: object) -> object:
+        return answer(method, path, body[:-1] + b"?" if method == "PUT" else body, *rest)
 
     monkeypatch.setattr(server, "answer", spoil)
     with pytest.raises(TransientError, match="other bytes"):

@@ -73,11 +73,13 @@ class Environments:
 
     def prepare(self, lease: Lease) -> Prepared:
         """What the lease's algorithm runs in; made if this host has none yet."""
-        key = (lease.bundle.sha256 if lease.bundle else "", json.dumps(dict(lease.environment), sort_keys=True))
+        if lease.bundle is None:
+            return self._without_bundle(lease)
+        key = (lease.bundle.sha256, json.dumps(dict(lease.environment), sort_keys=True))
         with self._lock:
             known = self._known.get(key)
         if known is None:
-            known = self._make(lease)
+            known = self._around(self._unpacked(lease.bundle), lease.bundle.sha256, lease.environment)
             with self._lock:
                 self._known[key] = known
         return known
@@ -86,12 +88,10 @@ class Environments:
         """The same for a folder that is unpacked already."""
         return self._around(folder, hashlib.sha256(os.fsencode(folder)).hexdigest(), environment)
 
-    def _make(self, lease: Lease) -> Prepared:
-        if lease.bundle is None:
-            is_built_in = lease.spec["run"].get("command", [""])[0] in BUILT_IN
-            record = {"kind": "built-in"} if is_built_in else {"kind": "site"} | self._site
-            return Prepared(self._python, (self._python.parent,), (), is_built_in, record)
-        return self._around(self._unpacked(lease.bundle), lease.bundle.sha256, lease.environment)
+    def _without_bundle(self, lease: Lease) -> Prepared:
+        is_built_in = lease.spec["run"].get("command", [""])[0] in BUILT_IN
+        record = {"kind": "built-in"} if is_built_in else {"kind": "site"} | self._site
+        return Prepared(self._python, (self._python.parent,), (), is_built_in, record)
 
     def _around(self, bundle: Path, name: str, environment: Mapping[str, Any]) -> Prepared:
         if "image" in environment:
@@ -195,7 +195,7 @@ class Environments:
         if code:
             raise AttemptError(
                 ErrorClass.INFRASTRUCTURE,
-                f"{doing} failed: {' '.join(printed.strip().splitlines()[-3:])[:500]}",
+                f"{doing} failed: {' '.join(printed.split())[-500:]}",
                 "Check the lock file, and that this worker reaches the package index.",
             )
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import select
 import threading
 import uuid
 from collections.abc import Callable
@@ -106,7 +107,9 @@ class MemoryServer:
 
     # Handlers --------------------------------------------------------------------------------------------------
 
-    def answer(self, method: str, path: str, body: bytes, headers: Any) -> Any:
+    def answer(
+        self, method: str, path: str, body: bytes, headers: Any, is_there: Callable[[], bool] = lambda: True
+    ) -> Any:
         """What one request is answered: JSON, or bytes."""
         parts = [unquote(part) for part in path.split("/")[1:]]
         match [method, *parts]:
@@ -123,7 +126,7 @@ class MemoryServer:
         if not headers.get("Authorization"):
             raise NotAuthenticated("No token.", "Bring one.")
         if parts[1] == "workers":
-            return self._worker(method, parts[2:], body, headers)
+            return self._worker(method, parts[2:], body, headers, is_there)
         return self._upload(method, parts[1:], body)
 
     def _object(self, path: str, wanted: str | None) -> Any:
@@ -195,13 +198,13 @@ class MemoryServer:
         self.granules[name] = {"revision": revision, "digest": digest, "size_bytes": size, "commit": commit}
         return {"collection": name[0], "granule": name[1], "revision": revision, "outcome": outcome}
 
-    def _worker(self, method: str, parts: list[str], body: bytes, headers: Any) -> Any:
+    def _worker(self, method: str, parts: list[str], body: bytes, headers: Any, is_there: Callable[[], bool]) -> Any:
         worker = self.workers.get(parts[0])
         if worker is None or worker["has_left"]:
             raise NotFound("This worker is gone.", "Register anew.")
         match [method, *parts[1:]]:
             case ["POST", "lease"]:
-                return self._lease(json.loads(body))
+                return self._lease(parts[0], json.loads(body), is_there)
             case ["POST", "heartbeat"]:
                 self.beats.append(json.loads(body))
                 return self._commands()
@@ -224,9 +227,11 @@ class MemoryServer:
                 return None
         raise NotFound(f"There is no {method} {parts}.")
 
-    def _lease(self, asked: Json) -> Json:
+    def _lease(self, worker: str, asked: Json, is_there: Callable[[], bool]) -> Json:
         self._held(lambda: self.queue or self.is_draining, asked["wait_seconds"])
         with self.changed:
+            if not is_there() or worker not in self.workers:
+                return {"leases": [], "drain": False}  # nobody would hear of it
             taken, self.queue = self.queue[: asked["count"]], self.queue[asked["count"] :]
         return {"leases": taken, "drain": self.is_draining}
 
@@ -307,10 +312,15 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if isinstance(fault, ArmillaryError):
                 raise fault
-            answer = memory.answer(self.command, path, body, self.headers)
+            answer = memory.answer(self.command, path, body, self.headers, self._is_there)
         except ArmillaryError as error:
             return error.status, error.problem()
         return answer if isinstance(answer, tuple) else (200, answer)
+
+    def _is_there(self) -> bool:
+        """Whether the client still waits for the answer."""
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        return not readable
 
     def _drop(self) -> None:
         self.close_connection = True
