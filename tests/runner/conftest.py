@@ -56,8 +56,6 @@ class Jobs:
         """A lease as a server writes it; inputs are role → file → bytes."""
         environment = resources.pop("environment", {"site": True})
         bundle = self._bundle(files) if files else None
-        if bundle is not None and command[1:] == ["main.py"]:
-            command = ["sh", "-c", 'exec python "${PYTHONPATH%%:*}/main.py"']
         outputs = {} if outputs is None else outputs
         return {
             "job": resources.pop("job", str(uuid.uuid4())),

@@ -61,7 +61,7 @@ def test_a_locked_environment_is_built_once_and_used_offline(
     lock = f"tiny-thing @ file://{wheel} --hash=sha256:{digest}\n"
     code = "import tiny_thing, sys\nprint(tiny_thing.SAYS, sys.prefix != sys.base_prefix)\n"
     lease = jobs.lease(
-        ["sh", "-c", 'python "${PYTHONPATH%%:*}/main.py"'],
+        ["python", "main.py"],
         files={"main.py": code, "requirements.lock": lock},
         environment={"lock": "requirements.lock"},
     )
@@ -151,3 +151,9 @@ def test_a_launcher_bears_folders_with_spaces_and_quotes_of_any_length(tmp_path:
     done = subprocess.run([program], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(folder)})
     assert done.stdout == "ran\n", done.stderr
     assert LAUNCHER.startswith("#!/bin/sh\n")
+
+
+def test_a_program_of_the_bundle_is_found_by_its_name(bench: Any, jobs: Any) -> None:
+    files = {"bin/tool": "#!/bin/sh\necho tool $1\n", "job.json": "{}"}
+    report = bench.run(jobs.lease(["bin/tool", "job.json"], files=files))
+    assert (report["outcome"], bench.log()) == ("succeeded", b"tool job.json\n"), report

@@ -36,8 +36,7 @@ def folder(tmp_path: Path) -> Path:
     item = {"geometry": {"type": "Point", "coordinates": [1, 2]}, "properties": {"datetime": "2026-01-01T00:00:00Z"}}
     (folder / "samples" / "scene" / "first.json").write_text(json.dumps(item))
     (folder / "samples" / "job.json").write_text('{"parameters": {"unit": "m"}}')
-    command = "[sh, -c, '. ${PYTHONPATH%%:*}/heights.sh']"
-    (folder / "algorithm.yaml").write_text(ALGORITHM.replace("[sh, heights.sh]", command))
+    (folder / "algorithm.yaml").write_text(ALGORITHM)
     (folder / "heights.sh").write_text(SCRIPT)
     return folder
 

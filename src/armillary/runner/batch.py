@@ -1,6 +1,7 @@
 """Let calls that are made at the same time travel together."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
@@ -12,9 +13,12 @@ A = TypeVar("A")
 class Batch(Generic[Q, A]):
     """Turns a call for many into a call for one: whatever comes while a batch is under way makes up the next."""
 
-    def __init__(self, call: Callable[[Sequence[Q]], Sequence[A]], limit: int) -> None:
+    def __init__(self, call: Callable[[Sequence[Q]], Sequence[A]], limit: int, pace_seconds: float = 0.0) -> None:
+        """`pace_seconds`: a call waits this long after the last one, so that many small ones become few."""
         self._call = call
         self._limit = limit
+        self._pace_seconds = pace_seconds
+        self._next_at = 0.0
         self._lock = threading.Lock()
         self._waiting: list[tuple[Q, Future[A]]] = []
         self._is_under_way = False
@@ -33,6 +37,8 @@ class Batch(Generic[Q, A]):
     def _work(self, own: "Future[A]") -> None:
         """Send batches until nothing waits; the thread that found nobody at work does it for all."""
         while True:
+            if (early := self._next_at - time.monotonic()) > 0:
+                time.sleep(early)
             with self._lock:
                 batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
                 if not batch:
@@ -43,6 +49,7 @@ class Batch(Generic[Q, A]):
                     self._waiting = batch + self._waiting
                     threading.Thread(target=self._work, args=(batch[0][1],), daemon=True).start()
                     return
+            self._next_at = time.monotonic() + self._pace_seconds
             self._send(batch)
 
     def _send(self, batch: "list[tuple[Q, Future[A]]]") -> None:

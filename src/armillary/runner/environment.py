@@ -56,6 +56,7 @@ class Prepared:
     python_path: tuple[Path, ...]
     is_built_in: bool
     record: Mapping[str, Any]  # goes into the report
+    bundle: Path | None = None
 
 
 class Environments:
@@ -103,7 +104,7 @@ class Environments:
         programs = self._programs(bundle, name, python)
         source = bundle / "src" if (bundle / "src").is_dir() else bundle
         record = {"kind": "lock", "sha256": _sha256(bundle / lock)} if lock else {"kind": "site"} | self._site
-        return Prepared(python, (programs, python.parent), (source,), False, record)
+        return Prepared(python, (programs, python.parent), (source,), False, record, bundle)
 
     # The bundle ------------------------------------------------------------------------------------------------
 
@@ -223,13 +224,20 @@ class Environments:
 
 
 def arguments(lease: Lease, prepared: Prepared) -> list[str]:
-    """The words that start the algorithm."""
+    """The words that start the algorithm. A word that names a file of the bundle means that file, wherever it lies here."""
     run = lease.spec["run"]
     if "python" in run:
         return [str(prepared.python), "-c", CALL, run["python"]]
     if "command" in run:
-        return list(run["command"])
+        return [_in_bundle(word, prepared.bundle) for word in run["command"]]
     raise AttemptError(ErrorClass.INFRASTRUCTURE, "This worker cannot run containers.", "Use run: {command: […]}.")
+
+
+def _in_bundle(word: str, bundle: Path | None) -> str:
+    # job.json is the job's, even if samples of one lie in the algorithm's folder.
+    if bundle is None or word == "job.json" or word.startswith("-") or ".." in word.split("/"):
+        return word
+    return str(bundle / word) if word and (bundle / word).is_file() else word
 
 
 def variables(lease: Lease, prepared: Prepared, folder: Path, own: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -28,6 +28,7 @@ Json = dict[str, Any]
 HELD_SECONDS = 20.0
 TRANSFER_PATIENCE_SECONDS = 1800.0  # a server that is away does not end what runs
 MAX_REPORTS = 100
+PACE_SECONDS = 0.008  # between calls that carry what ended meanwhile
 MAX_GRANULES = 100
 MAX_LOG_BYTES = 2 << 20
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.05, 2.0
@@ -68,8 +69,8 @@ class Session:
         self._uploader = Uploader(self._bytes)
         self._logs = threading.Lock()
         self.fetch = Fetcher(self._bytes)
-        self.send = Batch(self._send, MAX_GRANULES)
-        self.finish = Batch(self._finish, MAX_REPORTS)
+        self.send = Batch(self._send, MAX_GRANULES, PACE_SECONDS)
+        self.finish = Batch(self._finish, MAX_REPORTS, PACE_SECONDS)
 
     def close(self) -> None:
         """Let go of the connections."""
