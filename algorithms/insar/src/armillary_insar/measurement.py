@@ -1,4 +1,4 @@
-"""Reads lines of a measurement file: mapped directly where it is laid out as the Sentinel-1 processor writes it."""
+"""Reads lines of a measurement file: straight from its bytes where it is laid out as the Sentinel-1 processor writes it."""
 
 import struct
 from pathlib import Path
@@ -17,19 +17,21 @@ Complexes = npt.NDArray[np.complex64]
 
 
 class Measurement:
-    """The samples of one subswath. Threads may share it where it is mapped; otherwise each opens its own handle."""
+    """The samples of one subswath. Threads may share it: each read opens the file anew."""
 
     def __init__(self, product: Product, swath: Swath) -> None:
         self.name = f"{product.name}/{swath.measurement}"
         self.path = product.files.gdal_path(swath.measurement)
         self.shape = (swath.lines_per_burst * len(swath.bursts), swath.samples_per_burst)
-        self._map = None if product.files.zipped else _mapped(Path(self.path), self.shape)
+        self._first_byte = None if product.files.zipped else _plain_layout(Path(self.path), self.shape)
 
     def lines(self, first: int, count: int) -> Complexes:
         """Lines [first, first + count) as complex64."""
-        if self._map is not None:
-            block = self._map[first:first + count].astype(np.float32)
-            return block.view(np.complex64)[..., 0]
+        if self._first_byte is not None:
+            # Read, not mapped: pages of a map would count as this process's memory for as long as it runs.
+            width = self.shape[1] * 4
+            block = np.fromfile(self.path, "<i2", count * width // 2, offset=self._first_byte + first * width)
+            return block.astype(np.float32).view(np.complex64).reshape(count, self.shape[1])
         with self._open() as file:
             window = RasterWindow(0, first, self.shape[1], count)
             try:
@@ -49,7 +51,7 @@ class Measurement:
 
     def check(self, bursts: list[Burst], lines_per_burst: int) -> None:
         """Refuse a file of the wrong size, one that ends early, and bursts of nothing but zeros."""
-        if self._map is None:
+        if self._first_byte is None:
             with self._open() as file:
                 if (file.height, file.width) != self.shape:
                     raise Refusal(f"{self.name} is {file.height} × {file.width}, its annotation says "
@@ -63,8 +65,8 @@ class Measurement:
                               "The product is a placeholder or was not filled; fetch it again or leave the burst out.")
 
 
-def _mapped(path: Path, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.int16]] | None":
-    """A map of the samples if the file is uncompressed complex int16 in one run of strips; None otherwise."""
+def _plain_layout(path: Path, shape: tuple[int, int]) -> int | None:
+    """First byte of the samples if the file is uncompressed complex int16 in one run of strips; None otherwise."""
     if not path.is_file():
         raise Refusal(f"{path.name} is missing from the product.", "Fetch the product again.", "input missing")
     tags = _tags(path)
@@ -80,7 +82,7 @@ def _mapped(path: Path, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.i
     if path.stat().st_size < needed:
         raise Refusal(f"{path.name} is truncated: {path.stat().st_size} of {needed} bytes.",
                       "Fetch the product again and compare its checksum.")
-    return np.memmap(path, "<i2", "r", offset=int(offsets[0]), shape=(*shape, 2))
+    return int(offsets[0])
 
 
 def _tags(path: Path) -> dict[int, list[int]]:
