@@ -17,16 +17,19 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from armillary_formats.refusal import Refused
+from armillary_formats.refusal import Refused, brief
 
 GIB = 1024**3
 CHUNK_BYTES = 1024 * 1024
 MOST_TRAILING_CHUNKS = 16
+# What the libraries raise at damaged archives, beside their own errors.
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, struct.error,
+          NotImplementedError, OverflowError)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ def extract(path: Path, folder: Path, limits: Limits = DEFAULT_LIMITS) -> list[P
         return _extract_tar(path, folder, limits)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, lzma.LZMAError)):
-            raise Refused(f"{path.name} is damaged: {error}.") from error
+        if isinstance(error, DAMAGE):
+            raise Refused(f"{path.name} is damaged: {brief(error)}.") from error
         raise
 
 
@@ -110,8 +113,8 @@ class Tree(Protocol):
     name: str
     sizes: dict[str, int]
 
-    def open(self, name: str) -> IO[bytes]:
-        """The bytes of one file."""
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """The bytes of one file; damage that shows while they are read is a refusal."""
         ...
 
 
@@ -129,11 +132,8 @@ def read_bytes(tree: Tree, name: str, most_bytes: int) -> bytes:
     """A whole file of a tree, or a refusal when it is larger than it may be or damaged."""
     if tree.sizes[name] > most_bytes:
         raise Refused(f"{name} in {tree.name} has {tree.sizes[name]} bytes; at most {most_bytes} are read.")
-    try:
-        with tree.open(name) as stream:
-            data = stream.read(most_bytes + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, lzma.LZMAError, OSError) as error:
-        raise Refused(f"{name} in {tree.name} is damaged: {error}.") from error
+    with tree.open(name) as stream:
+        data = stream.read(most_bytes + 1)
     if len(data) != tree.sizes[name]:
         raise Refused(f"{name} in {tree.name} has {len(data)} bytes where {tree.sizes[name]} are announced.")
     return data
@@ -151,7 +151,7 @@ class _FolderTree:
             if len(self.sizes) > limits.members:
                 raise Refused(f"{path.name} holds more than {limits.members} files.")
 
-    def open(self, name: str) -> IO[bytes]:
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
         return (self._path / name).open("rb")
 
 
@@ -163,8 +163,13 @@ class _ZipTree:
         self.sizes = {member.name: member.size_bytes for member in found}
         self._stored = {member.name: member.stored_name for member in found}
 
-    def open(self, name: str) -> IO[bytes]:
-        return self._archive.open(self._stored[name])
+    @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        try:
+            with self._archive.open(self._stored[name]) as stream:
+                yield stream
+        except DAMAGE as error:
+            raise Refused(f"{name} in {self.name} is damaged: {brief(error)}.") from error
 
 
 @contextmanager
@@ -172,8 +177,8 @@ def _open_zip(path: Path, limits: Limits) -> Iterator[zipfile.ZipFile]:
     _check_zip_directory(path, limits)
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, struct.error, NotImplementedError, ValueError, OSError) as error:
-        raise Refused(f"{path.name} is not a whole zip archive: {error}.") from error
+    except (*DAMAGE, ValueError, OSError) as error:
+        raise Refused(f"{path.name} is not a whole zip archive: {brief(error)}.") from error
     with archive:
         yield archive
 
@@ -214,15 +219,16 @@ def _zip_member(path: Path, info: zipfile.ZipInfo) -> Member:
 
 @contextmanager
 def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    damage = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
     with path.open("rb") as raw:
         magic = raw.read(6)
         raw.seek(0)
         try:
             with tarfile.open(fileobj=_Measured(_decompressed(raw, magic)), mode="r:") as archive:
                 yield archive
-        except damage as error:
-            raise Refused(f"{path.name} is neither a whole zip nor a whole tar archive: {error}.") from error
+        except Refused:
+            raise
+        except (*DAMAGE, ValueError, OSError) as error:
+            raise Refused(f"{path.name} is neither a whole zip nor a whole tar archive: {brief(error)}.") from error
 
 
 def _decompressed(raw: IO[bytes], magic: bytes) -> IO[bytes]:

@@ -2,19 +2,33 @@
 
 import re
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from armillary_formats import archive, tiff
-from armillary_formats.refusal import Refused
+from armillary_formats.refusal import Refused, brief
 
 MOST_PIXELS = 1024  # of a picture's longer side
 OVERSAMPLING = 2  # read this much more and average, which calms speckle
 PERCENTILES = (2.0, 98.0)
 CACHE_MIB = 64  # of GDAL, which else takes a twentieth of the machine
 MEASUREMENT = re.compile(r"measurement/s1[a-z]-(\w\w\d?)-\w+-(\w\w)-.*\.tiff?", re.IGNORECASE)
+
+# What astropy raises where a header does not hold what it trusts it to.
+FITS_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    zlib.error,
+)
 
 Band = np.ma.MaskedArray[Any, np.dtype[Any]]
 Bands = list[Band]
@@ -80,7 +94,7 @@ def _of_raster(name: str, most_width: int, most_height: int) -> Bands:
             shape = (height * oversampling, width * oversampling)
             read = [raster.read(index, out_shape=shape, masked=True) for index in wanted]
     except rasterio.errors.RasterioError as error:
-        raise Refused(f"{shown} cannot be read: {error}.") from error
+        raise Refused(f"{shown} cannot be read: {brief(error)}.") from error
     return [_averaged(_real(band), oversampling) for band in read]
 
 
@@ -112,8 +126,8 @@ def _of_fits(path: Path) -> Band:
                 for unit in units:
                     if unit.is_image and len(unit.shape) >= 2 and min(unit.shape) > 0 and hasattr(unit, "section"):
                         return _real(unit.section[_plane(unit.shape)])[::-1]  # FITS counts rows from the bottom
-        except (OSError, ValueError, TypeError, EOFError) as error:
-            raise Refused(f"{path.name} cannot be read: {error}.") from error
+        except FITS_DAMAGE as error:
+            raise Refused(f"{path.name} cannot be read: {brief(error)}.") from error
     raise Refused(f"{path.name} holds no image to draw.")
 
 
@@ -136,8 +150,10 @@ def _of_hdf5(path: Path) -> Band:
             values = _real(largest[_plane(largest.shape)])
             fill = largest.attrs.get("_FillValue")
             return values if fill is None else np.ma.masked_equal(values, np.float32(np.ravel(fill)[0]))
-    except (OSError, RuntimeError, KeyError) as error:
-        raise Refused(f"{path.name} cannot be read: {error}.") from error
+    except Refused:
+        raise
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise Refused(f"{path.name} cannot be read: {brief(error)}.") from error
 
 
 def _plane(shape: tuple[int, ...]) -> tuple[int | slice, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from armillary_formats import footprint, times
-from armillary_formats.refusal import Refused
+from armillary_formats.refusal import Refused, brief
 
 STEPS = 16
 MOST_HDUS = 500
@@ -21,8 +21,19 @@ TEXTS = {"OBJECT": "fits:object", "TELESCOP": "platform", "INSTRUME": "instrumen
 
 def read(path: Path) -> dict[str, Any]:
     """The STAC item of a FITS file; its geometry is on the sky, in ICRS degrees with longitudes from -180 to 180."""
+    from astropy.io.fits import VerifyError
+
     _check_start(path)
-    headers = _headers(path)
+    try:
+        return _item(path, _headers(path))
+    except Refused:
+        raise
+    except (VerifyError, KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        # A header is text, and astropy trusts it where it looks up or converts a keyword.
+        raise Refused(f"The header of {path.name} is malformed: {brief(error)}.") from error
+
+
+def _item(path: Path, headers: list[Any]) -> dict[str, Any]:
     image = next((header for header in headers if _is_image(header)), None)
     geometry = _footprint(image, path.name) if image is not None else None
     merged = {**headers[0], **(image or {})}
@@ -50,7 +61,7 @@ def _check_start(path: Path) -> None:
             with gzip.open(path) as unpacked:
                 start = unpacked.read(9)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise Refused(f"{path.name} is damaged: {error}.") from error
+        raise Refused(f"{path.name} is damaged: {brief(error)}.") from error
     if start != b"SIMPLE  =":
         raise Refused(f"{path.name} is not a FITS file." if start else f"{path.name} is empty.")
 
@@ -76,7 +87,7 @@ def _headers(path: Path) -> list[Any]:
         except Refused:
             raise
         except (AstropyUserWarning, OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
-            raise Refused(f"{path.name} is not a whole FITS file: {str(error).rstrip('.')}.") from error
+            raise Refused(f"{path.name} is not a whole FITS file: {brief(error)}.") from error
     if path.suffix.lower() != ".gz" and end_bytes > path.stat().st_size:
         size_bytes = path.stat().st_size
         raise Refused(f"{path.name} is cut short: it announces {end_bytes} bytes and has {size_bytes}.")
@@ -104,7 +115,7 @@ def _footprint(header: Any, name: str) -> footprint.Geometry | None:
             x, y = _edge(width, height)
             sky = system.pixel_to_world(x, y).icrs
         except (InvalidCoordinateError, NoConvergence, SingularMatrixError, ValueError, TypeError, KeyError) as error:
-            raise Refused(f"The sky coordinates of {name} cannot be used: {error}.") from error
+            raise Refused(f"The sky coordinates of {name} cannot be used: {brief(error)}.") from error
     longitudes, latitudes = sky.ra.wrap_at("180d").degree, sky.dec.degree
     if not (np.isfinite(longitudes).all() and np.isfinite(latitudes).all()):
         # The picture reaches beyond the edge of its projection, as maps of the whole sky do.

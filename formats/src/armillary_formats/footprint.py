@@ -49,6 +49,8 @@ def box(west: float, south: float, east: float, north: float, name: str = "The f
 
 def densified(corners: Sequence[Point]) -> list[Point]:
     """The ring with points put on its sides, which are straight in longitude and latitude."""
+    if not all(isfinite(x) and isfinite(y) for x, y in corners):
+        return list(corners)  # for `polygon` to refuse
     points: list[Point] = []
     for (x0, y0), (x1, y1) in pairwise([*corners, corners[0]]):
         steps = min(MOST_STEPS, max(1, ceil(abs(x1 - x0) / STEP_DEGREES)))

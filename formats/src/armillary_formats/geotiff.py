@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from armillary_formats import footprint, tiff, times
-from armillary_formats.refusal import Refused
+from armillary_formats.refusal import Refused, brief
 
 STEPS = 20
 LIKE_WGS84 = (4326, 4979, 4258, 4269)  # WGS 84, ETRS89 and NAD83 agree within two metres
@@ -30,8 +30,10 @@ def read(path: Path) -> dict[str, Any]:
             geometry = _footprint(raster, path.name)
             properties = {**_time(raster, path.name), **_projection(raster), **_raster(raster)}
             is_cog = raster.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
-    except rasterio.errors.RasterioIOError as error:
-        raise Refused(f"{path.name} is not a GeoTIFF that can be read: {error}.") from error
+    except Refused:
+        raise
+    except (rasterio.errors.RasterioError, ValueError, OverflowError) as error:  # texts that are no UTF-8, sizes
+        raise Refused(f"{path.name} is not a GeoTIFF that can be read: {brief(error)}.") from error
     profile = "; profile=cloud-optimized" if is_cog else ""
     return {
         "geometry": geometry,
@@ -85,7 +87,7 @@ def _to_longitude_latitude(crs: Any, points: list[footprint.Point], name: str) -
     try:
         longitudes, latitudes = warp.transform(crs, "EPSG:4326", *zip(*points, strict=True))[:2]
     except (CRSError, RasterioError, ValueError) as error:
-        raise Refused(f"The projection of {name} cannot be turned into longitudes: {error}.") from error
+        raise Refused(f"The projection of {name} cannot be turned into longitudes: {brief(error)}.") from error
     return list(zip(longitudes, latitudes, strict=True))
 
 

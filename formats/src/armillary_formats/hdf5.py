@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from armillary_formats import footprint, times
-from armillary_formats.refusal import Refused
+from armillary_formats.refusal import Refused, brief
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MOST_OBJECTS = 20_000
@@ -62,8 +62,11 @@ def read(path: Path) -> dict[str, Any]:
                     _described(name, variable) for name, variable in list(variables.items())[:MOST_DESCRIBED]
                 ],
             }
-    except (OSError, KeyError, RuntimeError, UnicodeDecodeError) as error:
-        raise Refused(f"{path.name} is not a whole HDF5 file: {error}.") from error
+    except Refused:
+        raise
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, OverflowError) as error:
+        # h5py answers types and names that it cannot show with any of these.
+        raise Refused(f"{path.name} is not a whole HDF5 file: {brief(error)}.") from error
     return {
         "geometry": geometry,
         **({"bbox": footprint.bbox(geometry)} if geometry else {}),
@@ -97,13 +100,13 @@ def _variables(file: Any, name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     visited = 0
 
-    def visit(path: str, node: Any) -> None:
+    def visit(path: str | bytes, node: Any) -> None:
         nonlocal visited
         visited += 1
         if visited > MOST_OBJECTS:
             raise Refused(f"{name} holds more than {MOST_OBJECTS} groups and variables.")
         if isinstance(node, h5py.Dataset):
-            found[path] = node
+            found[path if isinstance(path, str) else path.decode("utf-8", "replace")] = node
 
     file.visititems(visit)
     return found

@@ -5,7 +5,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from armillary_formats.refusal import Refused
+from armillary_formats.refusal import Refused, brief
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
@@ -22,7 +22,7 @@ def tree(data: bytes, name: str) -> ElementTree.Element:
     except Refused as error:
         raise Refused(f"{name} is refused: {error}.") from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise Refused(f"{name} is not whole XML: {error}.") from error
+        raise Refused(f"{name} is not whole XML: {brief(error)}.") from error
     assert isinstance(root, ElementTree.Element)
     return root
 
@@ -37,10 +37,10 @@ def first_texts(chunks: Iterable[bytes], wanted: Iterable[str], name: str) -> di
         for chunk in chunks:
             collector.parser.Parse(chunk, False)
         collector.parser.Parse(b"", True)
-    except expat.ExpatError as error:
-        raise Refused(f"{name} is not whole XML: {error}.") from error
     except Refused as error:
         raise Refused(f"{name} is refused: {error}.") from None
+    except (expat.ExpatError, ValueError, LookupError) as error:  # the last two: an encoding that is none
+        raise Refused(f"{name} is not whole XML: {brief(error)}.") from error
     return collector.texts
 
 

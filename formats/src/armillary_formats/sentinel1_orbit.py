@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from armillary_formats import archive, markup, times
-from armillary_formats.refusal import Refused
+from armillary_formats.refusal import Refused, brief
 
 MOST_BYTES = 256 * 1024**2
 HEADER = "Earth_Explorer_File/Earth_Explorer_Header/Fixed_Header"
@@ -67,7 +67,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
                     raise Refused(f"{path.name} holds more than {MOST_BYTES} bytes, far more than an orbit file has.")
                 yield chunk
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise Refused(f"{path.name} is damaged: {error}.") from error
+        raise Refused(f"{path.name} is damaged: {brief(error)}.") from error
     if not read_bytes:
         raise Refused(f"{path.name} is empty.")
 
