@@ -41,7 +41,7 @@ def _algorithm(id: str, code: str, **more: Any) -> Json:  # noqa: A002
 
 
 class Instance:
-    """A server of its own without a pool of its own: the test starts the runners."""
+    """A server of its own, with a pool that starts no workers: the test starts the runners."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -54,7 +54,7 @@ class Instance:
 
     def start(self, port: str = "0") -> None:
         (self.home / "run" / "server.json").unlink(missing_ok=True)
-        words = ["-m", "armillary.serve", "--home", str(self.home), "--port", port, "--role", "web,reactor,watchdog"]
+        words = ["-m", "armillary.serve", "--home", str(self.home), "--port", port]
         settings = {"ARMILLARY_POOLS__TIME_TO_LIVE": "3s", "ARMILLARY_POOLS__HEARTBEAT": "0.5s"}
         log = (self.home / "server.log").open("ab")
         self.process = subprocess.Popen([sys.executable, *words], env=os.environ | settings, stdout=log, stderr=log)
@@ -76,7 +76,16 @@ class Instance:
         return answer
 
     def runner(self, *options: str, **variables: str) -> "subprocess.Popen[bytes]":
-        words = ["-m", "armillary.runner.main", "--url", self.url, "--token-file", str(self.home / "owner-token")]
+        words = [
+            "-m",
+            "armillary.runner.main",
+            "--url",
+            self.url,
+            "--token-file",
+            str(self.home / "owner-token"),
+            "--pool",
+            "test",
+        ]
         words += ["--work", str(self.home / "work"), "--cache", str(self.home / "cache"), "--cpu", "2", "--grace", "1s"]
         words += ["--memory", "4GiB", "--disk", "4GiB"]
         log = (self.home / "runner.log").open("ab")
@@ -96,7 +105,9 @@ class Instance:
         return str(outcome.outcome)
 
     def submit(self, algorithm: str, scene: str) -> str:
-        answer = self.client.submit({"algorithm": algorithm, "inputs": {"scene": [f"scene/{scene}"]}, "parameters": {}})
+        answer = self.client.submit(
+            {"algorithm": algorithm, "inputs": {"scene": [f"scene/{scene}"]}, "parameters": {}, "pool": "test"}
+        )
         return str(answer["job"]["id"])
 
     def ended(self, job: str) -> Json:
@@ -111,11 +122,16 @@ class Instance:
         part = self.client.job_log(job, attempt=attempt)
         return part.data
 
-    def close(self) -> None:
+    def end_runners(self) -> None:
         for runner in self.runners:
             if runner.poll() is None:
-                runner.send_signal(signal.SIGKILL)
-                runner.wait()
+                runner.terminate()
+        for runner in self.runners:
+            runner.wait(30)
+        self.runners.clear()
+
+    def close(self) -> None:
+        self.end_runners()
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(60)
@@ -127,6 +143,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     try:
         instance.client.apply(
             [
+                {"kind": "pool", "id": "test", "provider": "local", "workers": {"min": 0, "max": 0}},
                 {"kind": "collection", "id": "scene", "on_change": "revise"},
                 {"kind": "collection", "id": "product"},
                 _algorithm("copy", COPY),
@@ -139,6 +156,12 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
         yield instance
     finally:
         instance.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_runner_outlives_its_test(instance: Instance) -> Iterator[None]:
+    yield
+    instance.end_runners()
 
 
 @pytest.fixture
