@@ -141,7 +141,7 @@ def test_what_is_no_processing_set_is_refused(tmp_path: Path, content: str | Non
     path.mkdir()
     if content is not None:
         (path / "zarr.json").write_text(content)
-    with pytest.raises(RefusalError, match="no zarr.json|cannot be read|is empty"):
+    with pytest.raises(RefusalError, match=r"no zarr.json|cannot be read|is empty"):
         make_plan(path, REQUEST)
 
 

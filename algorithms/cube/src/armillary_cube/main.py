@@ -114,7 +114,7 @@ def plan(visibilities: Path, cores: int, as_json: bool, **options: Any) -> None:
     grid = made.grid
     click.echo(f"{made.field_name} ({made.telescope}): {made.channels} channels of {made.rows:,} rows")
     click.echo(f"image {grid.width}×{grid.height}, {len(made.tasks)} tasks of up to {made.task_channels} channels, ")
-    click.echo(f"{made.task_bytes / 1e9:.2f} GB a task (give a worker 1.5 times that and 0.2 GB)")
+    click.echo(f"{made.task_bytes / 1e9:.2f} GB a task (give a worker twice that and 0.2 GB)")
     for reason in made.reasons:
         click.echo(f"  {reason}")
     click.echo(

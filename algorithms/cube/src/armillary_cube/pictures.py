@@ -25,7 +25,7 @@ def browse(cube: Cube, found: Moments, path: Path) -> Path:
     wcs, part = WCS(celestial_header(plan)), _interesting(found)
     if plan.channels > 1:
         maps = ((found.intensity, "inferno", f"Intensity, Jy/beam {found.unit}"),
-                (found.velocity, "RdBu_r", f"Mean {'velocity' if found.unit == 'km/s' else 'frequency'}, {found.unit}"))  # fmt: skip
+                (found.velocity, "RdBu_r", f"Mean {_quantity(found.unit)}, {found.unit}"))  # fmt: skip
     else:
         maps = ((cube.plane(0), "inferno", "Jy/beam"),)
     for number, (values, colours, label) in enumerate(maps, start=1):
@@ -47,9 +47,13 @@ def _draw_spectrum(figure: Figure, cube: Cube, found: Moments, columns: int) -> 
     axes = figure.add_subplot(1, columns, columns)
     axes.step(axis, found.flux_jy, where="mid", color="black", linewidth=1.2)
     axes.axhline(0, color="0.6", linewidth=0.8)
-    axes.set_xlabel(f"{'Velocity' if unit == 'km/s' else 'Frequency'}, {unit}")
+    axes.set_xlabel(f"{_quantity(unit).capitalize()}, {unit}")
     axes.set_ylabel(f"Flux above {found.clip_sigma:g} σ, Jy")
     axes.set_title(f"{found.total:.3g} Jy {unit}", fontsize=10)
+
+
+def _quantity(unit: str) -> str:
+    return "velocity" if unit == "km/s" else "frequency"
 
 
 def _interesting(found: Moments) -> tuple[slice, slice]:

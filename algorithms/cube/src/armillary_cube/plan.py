@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from armillary_cube import __version__
 from armillary_cube.clean import CleanSettings
@@ -395,7 +395,7 @@ def _tasks(
 def _blocks(about: Description, first: int, count: int, chunk: int) -> Iterator[tuple[int, int]]:
     """Cut at multiples of `chunk` of the file's channels, named in the product's order."""
     edges = sorted({first, first + count, *(c for c in range(0, about.channels, chunk) if first < c < first + count)})
-    blocks = list(zip(edges[:-1], edges[1:], strict=True))
+    blocks = list(pairwise(edges))
     if not about.descending:
         return iter([(a - first, b - first) for a, b in blocks])
     return iter(sorted((first + count - b, first + count - a) for a, b in blocks))

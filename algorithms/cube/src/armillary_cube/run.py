@@ -112,12 +112,16 @@ def run(
     records = store.read_records(places.records, plan)
     wanted = shared_tasks(plan, *share)
     left = [task for task in wanted if task not in records]
+    cpu_at_start = time.process_time()
     progress = Progress(plan, sum(b - a for a, b in wanted), resumed_channels=sum(b - a for a, b in records))
     resumed = len(records)
     for record in _execute(plan, places, left, executor, stop):
         records[record.first, record.stop] = record
         progress.add(record)
         _report(progress, progress_file)
+    if executor.kind != "dask":  # what zarr's own threads did for us belongs to the account too
+        rest = time.process_time() - cpu_at_start - sum(progress.seconds.values())
+        progress.seconds["threads of input and output"] = max(0.0, rest)
     if not set(wanted) <= set(records):
         raise StoppedEarlyError(len(set(wanted) - set(records)))
     if share[1] == 1:

@@ -1,7 +1,8 @@
 """UVFITS (random groups) in and out: the classic exchange format of visibilities.
 
 Source: Greisen, AIPS Memo 117 (2020). The file holds (u, v, w) in seconds of light, in the same sense as a measurement
-set does in metres (checked on a real observation, whose jet must point the right way). Directions of equinox B1950 are precessed to FK5 J2000, and the uv-plane is turned with north.
+set does in metres (checked on a real observation, whose jet must point the right way). Directions of equinox B1950 are
+precessed to FK5 J2000, and the uv-plane is turned with north.
 """
 
 import math

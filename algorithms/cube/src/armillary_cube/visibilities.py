@@ -293,7 +293,7 @@ def _spectral_frame(name: str, frame: str) -> str:
 
 
 def _field_and_source(name: str, group: Any) -> tuple[NDArray[np.float64], str, list[str], float | None]:
-    array = group["FIELD_PHASE_CENTER_DIRECTION"] if "FIELD_PHASE_CENTER_DIRECTION" in group else None
+    array = group.get("FIELD_PHASE_CENTER_DIRECTION")
     if array is None:
         raise RefusalError(
             f"Partition {name} has no FIELD_PHASE_CENTER_DIRECTION (an ephemeris or single-dish set).",

@@ -61,7 +61,8 @@ def combine(
         mean += visibilities[..., hands[1]] * w2
         mean /= np.where(total > 0, total, 1)
         return mean, total
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     w1, w2 = weights[..., first], weights[..., second]
     both = (w1 > 0) & (w2 > 0)
     weight = np.where(both, 4 * w1 * w2 / np.where(both, w1 + w2, 1), 0).astype(weights.dtype)
