@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import ONE_BURST, THREE_BURSTS, burst_tile, prepared_pair
 
 from armillary_insar import esd
 from armillary_insar.accuracy import Truth, burst_accuracy, wrong_cycles
@@ -9,7 +10,6 @@ from armillary_insar.interferogram import Faults, Tile
 from armillary_insar.job import Job
 from armillary_insar.process import Prepared
 from armillary_insar.simulator.pair import MadePair, PairSpec, make_pair
-from conftest import ONE_BURST, THREE_BURSTS, burst_tile, prepared_pair
 
 LOOKS = 19 * 7
 

@@ -1,9 +1,10 @@
-"""Every fault of a list that interferometric processors make, put in on purpose: which check sees it, and that coherence does not."""
+"""Faults that interferometric processors have, put in on purpose: which check sees each, and that coherence does not."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import burst_tile
 
 from armillary_insar import esd
 from armillary_insar.accuracy import BurstAccuracy, Truth, burst_accuracy
@@ -14,7 +15,6 @@ from armillary_insar.orbit import OrbitPolynomial
 from armillary_insar.process import Prepared
 from armillary_insar.simulator.pair import MadePair
 from armillary_insar.tops import carrier
-from conftest import burst_tile
 
 Volcano = tuple[Job, Prepared]
 

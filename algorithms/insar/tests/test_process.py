@@ -14,15 +14,15 @@ import pytest
 import rasterio
 import yaml
 from click.testing import CliRunner
+from conftest import ONE_BURST, burst_tile, prepared_pair, write_job
 
 from armillary_insar import check, geocode
 from armillary_insar.cli import main
 from armillary_insar.interferogram import Tile
 from armillary_insar.job import Job, Parameters, read_job
 from armillary_insar.process import Prepared, process
-from armillary_insar.simulator.pair import MadePair, PairSpec, fill, every_burst, make_pair, made_up_scene
 from armillary_insar.safe import read_product
-from conftest import ONE_BURST, burst_tile, prepared_pair, write_job
+from armillary_insar.simulator.pair import MadePair, PairSpec, every_burst, fill, made_up_scene, make_pair
 
 HERE = Path(__file__).parent.parent
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from conftest import ONE_BURST, write_job
 
 from armillary_insar.errors import Refusal
 from armillary_insar.job import read_job, read_parameters
 from armillary_insar.process import prepare
 from armillary_insar.simulator.pair import MadePair, PairSpec, make_pair
-from conftest import ONE_BURST, write_job
 
 
 @pytest.fixture(scope="module")

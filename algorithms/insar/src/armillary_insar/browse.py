@@ -56,7 +56,7 @@ def phase_colours(phase_rad: npt.NDArray[np.floating]) -> Rgb:
     """A cyclic palette of even brightness."""
     table = np.array([_cyclic(k / 256) for k in range(256)], np.uint8)
     index = np.nan_to_num((phase_rad / (2 * np.pi)) % 1) * 256
-    return table[index.astype(int) % 256]
+    return np.asarray(table[index.astype(int) % 256])
 
 
 def _cyclic(x: float) -> tuple[int, int, int]:
@@ -70,7 +70,7 @@ def diverging_colours(x: npt.NDArray[np.floating]) -> Rgb:
     """Blue for away, white for none, red for toward."""
     t = np.clip(np.nan_to_num(x), -1, 1)[..., None]
     red, blue, white = (np.array(c, float) for c in ((178, 24, 43), (33, 102, 172), (247, 247, 247)))
-    return np.where(t >= 0, white + t * (red - white), white - t * (blue - white)).astype(np.uint8)
+    return np.asarray(np.where(t >= 0, white + t * (red - white), white - t * (blue - white)), np.uint8)
 
 
 def _limit(displacement_m: npt.NDArray[np.float32]) -> float:

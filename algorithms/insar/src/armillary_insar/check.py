@@ -85,7 +85,7 @@ def grid_errors(swath: Swath, vectors: StateVectors) -> tuple[float, float]:
 
 def fringe_error(prepared: Prepared) -> float:
     """Relative difference of the flat-earth fringes across the swath: from ranges, and from 2/λ ∫ B⊥ dθ."""
-    from armillary_insar.geometry import rdr2geo, to_geodetic  # noqa: PLC0415
+    from armillary_insar.geometry import rdr2geo, to_geodetic
 
     one, two = prepared.polynomials
     swath = prepared.plan.bursts[0].swath
@@ -252,8 +252,7 @@ def seam_findings(job: Job, prepared: Prepared) -> list[Finding]:
         out.append(Finding("azimuth misregistration by ESD", lines, 0.05, "lines", "More than a real pair of one mission "
                            "shows: check the orbits."))
         tiles = {n: esd.corrected(t, found.shift_s) for n, t in tiles.items()}
-    for o in esd.all_overlaps(prepared.plan.bursts, tiles, looks):
-        out.append(Finding(f"seam {o.first} | {o.second}", 1e3 * o.phase_rad, 5 + 4e3 * o.sigma_rad, "mrad",
-                           "Geometry, timing or carrier differ between the two bursts, or the ground moved along the track."))
-    return out
+    means = "Geometry, timing or carrier differ between the two bursts, or the ground moved along the track."
+    return out + [Finding(f"seam {o.first} | {o.second}", 1e3 * o.phase_rad, 5 + 4e3 * o.sigma_rad, "mrad", means)
+                  for o in esd.all_overlaps(prepared.plan.bursts, tiles, looks)]
 

@@ -20,15 +20,15 @@ def main() -> None:
 @click.argument("job", type=click.Path(path_type=Path))
 def process(job: Path) -> None:
     """Make the interferogram that JOB (a job.json) asks for."""
-    from armillary_insar.job import read_job  # noqa: PLC0415  keeps --help fast
+    from armillary_insar.job import read_job
 
     opened = None
     try:
         opened = read_job(job)
         if opened.parameters.engine == "isce2-container":
-            from armillary_insar.isce2 import process as engine  # noqa: PLC0415
+            from armillary_insar.isce2 import process as engine
         else:
-            from armillary_insar.process import process as engine  # noqa: PLC0415
+            from armillary_insar.process import process as engine
         click.echo(engine(opened))
     except Refusal as refusal:
         if opened is not None:
@@ -58,7 +58,7 @@ def simulate(out: Path, crop: bool, place: tuple[float, float], date: datetime, 
              baseline: float, source: str, coherence: tuple[float, float], seed: int, zipped: bool, threads: int,
              fill: tuple[Path, Path] | None, elevation: Path | None, bursts: str | None) -> None:
     """Write a simulated pair, its elevation, orbits and truth into OUT."""
-    from armillary_insar.simulator import pair as pairs  # noqa: PLC0415
+    from armillary_insar.simulator import pair as pairs
 
     try:
         if fill:
@@ -81,7 +81,7 @@ def simulate(out: Path, crop: bool, place: tuple[float, float], date: datetime, 
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def check(pair: Path, as_json: bool) -> None:
     """Check the invariants on the data of PAIR: a job.json or the folder that holds it."""
-    from armillary_insar.check import run  # noqa: PLC0415
+    from armillary_insar.check import run
 
     try:
         sys.exit(run(pair, as_json, click.echo))

@@ -5,6 +5,7 @@ against each other by 2π Δf δt (Prats-Iraola et al. 2012; Yague-Martinez et a
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def overlap(one: Tile, two: Tile, names: tuple[str, str], along_track: bool, loo
     if last[0] <= first[0] or last[1] <= first[1]:
         return None
 
-    def cut(tile: Tile, name: str) -> np.ndarray:  # type: ignore[type-arg]
+    def cut(tile: Tile, name: str) -> "np.ndarray[Any, Any]":
         rows = slice(first[0] - tile.first_row, last[0] - tile.first_row)
         columns = slice(first[1] - tile.first_column, last[1] - tile.first_column)
         return np.asarray(getattr(tile, name)[rows, columns])

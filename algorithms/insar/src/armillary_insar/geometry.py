@@ -51,7 +51,7 @@ def rdr2geo(orbit: OrbitPolynomial, time_s: Floats, range_m: Floats, height_m: F
     across = np.cross(down, forward) * (1.0 if right else -1.0)
 
     def point(theta: Floats) -> Floats:
-        return s + range_m[..., None] * (np.cos(theta)[..., None] * down + np.sin(theta)[..., None] * across)
+        return np.asarray(s + range_m[..., None] * (np.cos(theta)[..., None] * down + np.sin(theta)[..., None] * across))
 
     radius, target = np.linalg.norm(s, axis=-1), 6_371_000.0 + height_m
     cosine = (radius**2 + range_m**2 - target**2) / (2 * radius * range_m)

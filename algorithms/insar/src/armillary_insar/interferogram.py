@@ -181,7 +181,7 @@ def _form_block(setup: BurstSetup, mosaic: Mosaic, reference: Measurement, secon
     valid2[0] = max(valid2[0], 0)
     shift = setup.azimuth_shift_s
     return int(kernels.form_lines(
-        reference.lines(burst.first_line + first, last - first), first, re, im, first2 - shift / other.line_interval_s,
+        reference.lines(burst.first_line + first, last - first), re, im, first2 - shift / other.line_interval_s,
         valid2, setup.geometry.coefficients, setup.geometry.azimuth_basis(lines.astype(float)),
         setup.geometry.range_basis(), SEGMENT, setup.geometry.height_mid_m, setup.geometry.height_half_m,
         setup.elevation, table, shift - _half_duration(setup), other.line_interval_s,

@@ -170,8 +170,8 @@ def resample_line(re, im, y, x, valid, table, out_re, out_im):  # type: ignore[n
     rows = np.empty(TAPS, np.float32)
     rows_im = np.empty(TAPS, np.float32)
     for j in range(len(x)):
-        iy = int(math.floor(y[j]))
-        ix = int(math.floor(x[j]))
+        iy = math.floor(y[j])
+        ix = math.floor(x[j])
         ky = int((y[j] - iy) * TABLE_STEPS + 0.5)
         kx = int((x[j] - ix) * TABLE_STEPS + 0.5)
         iy -= TAPS // 2 - 1
@@ -217,7 +217,7 @@ def interfere_line(reference, re, im, time2, sample2, difference, carrier, eta_f
 
 
 @F
-def form_lines(reference, first_line, re, im, first_line2, valid2, coefficients, azimuth_basis, range_basis, segment,  # type: ignore[no-untyped-def]
+def form_lines(reference, re, im, first_line2, valid2, coefficients, azimuth_basis, range_basis, segment,  # type: ignore[no-untyped-def]
                mid, half, dem, carrier, eta_first_s, line2_s, sample2_first, sample_m, cycles_per_metre, table,
                cell_rows, cell_columns, cross, power1, power2, count, full):
     """Interferogram of consecutive reference lines, summed into multilook cells.

@@ -46,7 +46,7 @@ def read_slc(path: Path) -> dict[str, Any]:
 
 
 def _told(swath: Swath, burst: Burst) -> dict[str, Any]:
-    from armillary_insar.pairing import burst_points  # noqa: PLC0415
+    from armillary_insar.pairing import burst_points
 
     chosen = burst_points(swath, burst)
     grid = swath.grid
@@ -62,7 +62,7 @@ def _told(swath: Swath, burst: Burst) -> dict[str, Any]:
 
 def _outline(product: Product) -> list[tuple[float, float]]:
     """Convex hull of all bursts, as longitude and latitude."""
-    from armillary_insar.process import outline  # noqa: PLC0415
+    from armillary_insar.process import outline
 
     points = [[(float(x), float(y)) for x, y in zip(s.grid.longitude_deg, s.grid.latitude_deg, strict=True)]
               for s in product.swaths.values()]
@@ -105,10 +105,10 @@ def read_calibration(path: Path) -> dict[str, Any]:
 
 def read_elevation(path: Path) -> dict[str, Any]:
     """An elevation or geoid grid: footprint, step, and the datum that its heights refer to."""
-    import rasterio  # noqa: PLC0415
-    from rasterio.warp import transform_bounds  # noqa: PLC0415
+    import rasterio
+    from rasterio.warp import transform_bounds
 
-    from armillary_insar.elevation import vertical_datum  # noqa: PLC0415
+    from armillary_insar.elevation import vertical_datum
 
     with rasterio.open(path) as file:
         if file.crs is None:

@@ -128,7 +128,7 @@ def find_orbit(job: Job, product: Product) -> tuple[StateVectors, str]:
         if mission == product.mission and start <= product.start and stop >= product.stop:
             covering.append((kind, file))
     if covering:
-        chosen = sorted(covering)[0][1]  # AUX_POEORB sorts before AUX_RESORB
+        chosen = min(covering)[1]  # AUX_POEORB sorts before AUX_RESORB
         return read_eof(chosen, product.epoch, around=(product.start, product.stop)), chosen.name
     if files and any(eof_header(f)[0] == product.mission and abs((eof_header(f)[2] - product.start).days) < 3
                      for f in files):
@@ -356,7 +356,8 @@ def summarise(prepared: Prepared, tiles: dict[str, Tile], merged: Merged,
     after = esd.all_overlaps(plan.bursts, tiles, whole)
     rewrapped = np.angle(np.exp(1j * unwrapped) * np.conj(filtered))
     middle = _middle(prepared)
-    seen = viewing(*(np.array([v]) for v in middle), *prepared.polynomials)
+    lat, lon, height = (np.array([v]) for v in middle)
+    seen = viewing(lat, lon, height, *prepared.polynomials)
     quarter = [round(float(np.mean(coherence >= level)), 4) for level in (0.3, 0.5, 0.7)]
     return {
         "sign_convention": SIGN, "corrections_not_applied": list(NOT_APPLIED),

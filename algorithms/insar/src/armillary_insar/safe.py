@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from armillary_insar.errors import Refusal
 
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 
 SPEED_OF_LIGHT = 299_792_458.0  # m/s
 REPEAT_CYCLE_DAYS = 12

@@ -45,7 +45,7 @@ def _whirlwind(interferogram: Complexes, coherence: Floats32, looks: float, vali
 def _snaphu(interferogram: Complexes, coherence: Floats32, looks: float, valid: npt.NDArray[np.bool_]) -> tuple[
         Floats32, npt.NDArray[np.uint32]]:
     try:
-        import snaphu  # noqa: PLC0415  an optional program under a licence of its own
+        import snaphu
     except ImportError as error:
         raise Refusal("snaphu is not installed here.", "Install the extra armillary-insar[snaphu], whose licence is for "
                       "non-commercial use, or unwrap with whirlwind.", "infrastructure") from error

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from armillary_insar.safe import SPEED_OF_LIGHT, StateVectors
-from armillary_insar.simulator.ground import geodetic, locate, state
 from armillary_insar.simulator.deformation import Floats
+from armillary_insar.simulator.ground import geodetic, locate, state
 from armillary_insar.simulator.tiff import data_offset
 
 LINE_INTERVAL_S = 2.0555563e-3

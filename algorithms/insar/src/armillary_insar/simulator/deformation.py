@@ -1,11 +1,12 @@
 """Surface displacement of a pressure source (Mogi 1958) and of a rectangular fault (Okada 1985)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 POISSON = 0.25
 
 

@@ -32,7 +32,7 @@ def orbit_over(latitude_deg: float, longitude_deg: float, range_m: float, middle
     def misses(unknown: Floats) -> list[float]:
         position, velocity = _state(unknown[0], unknown[1], 0.0)
         look = target - position
-        return [(np.linalg.norm(look) - range_m) / 1e3, float(look @ velocity) / 7e6]
+        return [float(np.linalg.norm(look) - range_m) / 1e3, float(look @ velocity) / 7e6]
 
     node, argument = fsolve(misses, [node, argument], xtol=1e-13)
     offsets = np.arange(-span_s / 2, span_s / 2 + 1, 10.0)

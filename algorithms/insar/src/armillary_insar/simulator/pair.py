@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -49,7 +50,7 @@ class PairSpec:
 
     latitude_deg: float = 31.05
     longitude_deg: float = -8.4
-    start: datetime = datetime(2026, 3, 1, 6, 37, 30)
+    start: datetime = datetime(2026, 3, 1, 6, 37, 30)  # noqa: DTZ001  as in annotation: UTC without a zone
     days: int = 12
     ascending: bool = False
     baseline_m: float = 60.0
@@ -153,8 +154,8 @@ def fill(reference: Product, secondary: Product, orbit1: StateVectors, orbit2: S
     return write_truth(truth_folder, truth, scene, reference)
 
 
-def _store(file: "np.memmap[tuple[int, ...], np.dtype[np.int16]]", burst: Burst, samples: "np.ndarray[tuple[int, ...], np.dtype[np.complex64]]",
-           scale: float) -> None:
+def _store(file: "np.memmap[Any, np.dtype[np.int16]]", burst: Burst,
+           samples: "np.ndarray[Any, np.dtype[np.complex64]]", scale: float) -> None:
     """The valid part of a burst; lines and samples outside hold zeros, as real products do."""
     (top, bottom), (near, far) = burst.valid_lines, burst.valid_samples
     for first in range(top, bottom, 128):
@@ -185,7 +186,7 @@ def _orbits(spec: PairSpec, layouts: list[ProductLayout]) -> list[StateVectors]:
     middle_line = np.mean([s.first_line + s.bursts * s.burst_step / 2 for s in spec.swaths])
     last = max(s.first_sample + s.samples for s in spec.swaths)
     middle_range = spec.near_range_m + last / 2 * layouts[0].sample_m
-    starts = [(p.start - p.epoch).total_seconds() + middle_line * LINE_INTERVAL_S for p in layouts]
+    starts = [(p.start - p.epoch).total_seconds() + float(middle_line) * LINE_INTERVAL_S for p in layouts]
     # Orbit files give times to a microsecond: vectors lie on whole ones, so that file and simulation agree.
     first = orbits.orbit_over(spec.latitude_deg, spec.longitude_deg, middle_range, round(starts[0], 6), spec.ascending)
     target = ecef(spec.latitude_deg, spec.longitude_deg, 300.0)

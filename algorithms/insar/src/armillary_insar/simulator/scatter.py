@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from armillary_insar.safe import SPEED_OF_LIGHT, Burst, StateVectors, Swath
+from armillary_insar.safe import Burst, StateVectors, Swath
 from armillary_insar.simulator.scene import Grid, Scene
 
 RANGE_TAPS, AZIMUTH_TAPS = 6, 4
@@ -38,12 +38,12 @@ class View:
     near_m: float
     sample_m: float
     wavelength_m: float
-    orbit: npt.NDArray[np.float64]  # (degree + 1, 3) in (t − middle) / scale
+    orbit: npt.NDArray[np.floating[Any]]  # (degree + 1, 3) in (t − middle) / scale
     middle_s: float
     scale_s: float
-    rate: npt.NDArray[np.float64]  # k_t
-    doppler: npt.NDArray[np.float64]
-    reference: npt.NDArray[np.float64]  # η_ref
+    rate: npt.NDArray[np.floating[Any]]  # k_t
+    doppler: npt.NDArray[np.floating[Any]]
+    reference: npt.NDArray[np.floating[Any]]  # η_ref
 
 
 def look(swath: Swath, burst: Burst, vectors: StateVectors) -> View:
@@ -66,7 +66,7 @@ def look(swath: Swath, burst: Burst, vectors: StateVectors) -> View:
                 doppler=np.asarray(f_dc), reference=eta_c - eta_c[swath.samples_per_burst // 2])
 
 
-def _orbit_polynomial(vectors: StateVectors, middle_s: float) -> tuple[npt.NDArray[np.float64], float]:
+def _orbit_polynomial(vectors: StateVectors, middle_s: float) -> tuple[npt.NDArray[np.floating[Any]], float]:
     """Degree ten through positions and velocities of the twelve nearest vectors, weighted alike in metres."""
     nearest = np.sort(np.argsort(np.abs(vectors.time_s - middle_s))[:12])
     scale = 60.0
@@ -97,7 +97,7 @@ class TruthCells:
     start_s: float
     near_m: float
     looks: tuple[int, int]  # range, azimuth
-    sums: npt.NDArray[np.float64]  # (4, rows, columns): range change (m), coherence, scatterers, azimuth delay (s)
+    sums: npt.NDArray[np.floating[Any]]  # (4, rows, columns): range change (m), coherence, scatterers, azimuth delay (s)
 
 
 def simulate_burst(scene: Scene, lattice: Lattice, extent: tuple[int, int, int, int], reference: View, secondary: View,
@@ -124,16 +124,16 @@ def simulate_burst(scene: Scene, lattice: Lattice, extent: tuple[int, int, int, 
     return first, second
 
 
-def _origin(grid: Grid) -> npt.NDArray[np.float64]:
+def _origin(grid: Grid) -> npt.NDArray[np.floating[Any]]:
     return np.array([grid.latitude0_deg, grid.longitude0_deg, 1 / grid.step_latitude_deg, 1 / grid.step_longitude_deg])
 
 
-def _numbers(view: View) -> npt.NDArray[np.float64]:
+def _numbers(view: View) -> npt.NDArray[np.floating[Any]]:
     return np.array([view.start_s, view.line_s, view.near_m, view.sample_m, view.wavelength_m, view.middle_s,
                      view.scale_s])
 
 
-def _terms(view: View) -> npt.NDArray[np.float64]:
+def _terms(view: View) -> npt.NDArray[np.floating[Any]]:
     return np.ascontiguousarray(np.stack([view.rate, view.doppler, view.reference]))
 
 
@@ -145,7 +145,7 @@ def _kaiser_bessel(taps: int, oversampling: float) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray((np.i0(beta * np.sqrt(inside)) / np.i0(beta) * (inside > 0)).astype(np.float32))
 
 
-def _transform(table: npt.NDArray[np.float32], frequency: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _transform(table: npt.NDArray[np.float32], frequency: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
     """Fourier transform of the spreading kernel at frequencies in cycles per sample."""
     steps, taps = table.shape[0] - 1, table.shape[1]
     x = (np.arange(taps)[None, :] - (taps // 2 - 1) - np.arange(steps)[:, None] / steps).ravel()
@@ -155,7 +155,7 @@ def _transform(table: npt.NDArray[np.float32], frequency: npt.NDArray[np.float64
     return np.asarray(np.cos(2 * np.pi * frequency[:, None] * x) @ weights) / (steps / 8)
 
 
-def _window(frequency_hz: npt.NDArray[np.float64], bandwidth_hz: float, coefficient: float) -> npt.NDArray[np.float64]:
+def _window(frequency_hz: npt.NDArray[np.floating[Any]], bandwidth_hz: float, coefficient: float) -> npt.NDArray[np.floating[Any]]:
     """Generalised Hamming window over the processed band, zero outside."""
     inside = np.abs(frequency_hz) <= bandwidth_hz / 2
     return inside * (coefficient + (1 - coefficient) * np.cos(2 * np.pi * frequency_hz / bandwidth_hz))
@@ -331,8 +331,8 @@ def spread(dem, dem_origin, fields, field_origin, lattice, extent, seed, second_
                 im = gamma * amplitude * math.sin(a) + other * math.sin(b)
                 spread_one(grid2, line2 + PAD, sample2 + PAD, np.float32(re), np.float32(im), azimuth_table,
                            range_table)
-            row = int(math.floor((s1 - truth[0]) / one[1] + 0.5)) // int(truth[3])
-            column = int(math.floor((r1 - truth[1]) / one[3] + 0.5)) // int(truth[2])
+            row = math.floor((s1 - truth[0]) / one[1] + 0.5) // int(truth[3])
+            column = math.floor((r1 - truth[1]) / one[3] + 0.5) // int(truth[2])
             if 0 <= row < sums.shape[1] and 0 <= column < sums.shape[2]:
                 # The range changes by the displacement along the line of sight.
                 px = py = pz = vx = vy = vz = 0.0
