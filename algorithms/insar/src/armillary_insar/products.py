@@ -19,8 +19,8 @@ from armillary_insar.viewing import Viewing
 
 SIGN = ("phase = arg(reference × conjugate(secondary)) = +4π/λ × (secondary range − reference range): positive means "
         "that the ground was farther from the radar at the secondary (later) date")
-NOT_APPLIED = ("ionosphere", "troposphere", "solid-earth tide", "ocean tide loading", "residual azimuth FM-rate and bistatic shifts "
-               "(common to both dates)",
+NOT_APPLIED = ("ionosphere", "troposphere", "solid-earth tide", "ocean tide loading", "residual azimuth FM-rate and "
+               "bistatic shifts (common to both dates)",
                "azimuth motion of the ground (in TOPS it leaks into the phase as 2π f_DC Δt)")
 ATTRIBUTION = "Contains modified Copernicus Sentinel data"
 

@@ -37,7 +37,7 @@ class TimedPolynomial:
     coefficients: tuple[float, ...]
 
     def at(self, range_time_s: Floats) -> Floats:
-        return np.polynomial.polynomial.polyval(range_time_s - self.t0_s, self.coefficients)
+        return np.asarray(np.polynomial.polynomial.polyval(range_time_s - self.t0_s, self.coefficients))
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def made_up_elevation(grid: Grid, seed: int, relief_m: float = 500.0, base_m: fl
         east = (grid.longitudes()[None, :] - cone[1]) * METRES_PER_DEGREE * np.cos(np.radians(cone[0]))
         away = np.hypot(east, north)
         hills += 900 * np.exp(-away / 2500) - 260 * np.exp(-((away / 450) ** 2))
-    return hills.astype(np.float32)
+    return np.asarray(hills, np.float32)
 
 
 def make_scene(grid: Grid, elevation_m: npt.NDArray[np.float32], source: Mogi | Okada | None,

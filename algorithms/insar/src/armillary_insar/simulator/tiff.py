@@ -36,4 +36,4 @@ def create(path: Path, lines: int, samples: int, description: str) -> "np.memmap
 def quantise(samples: npt.NDArray[np.complex64], scale: float) -> npt.NDArray[np.int16]:
     """Rounded and clipped 16-bit real and imaginary parts, (..., 2)."""
     pairs = samples.view(np.float32).reshape(*samples.shape, 2) * np.float32(scale)
-    return np.clip(np.rint(pairs), -32767, 32767).astype(np.int16)
+    return np.asarray(np.clip(np.rint(pairs), -32767, 32767), np.int16)
