@@ -120,7 +120,7 @@ def test_nothing_of_the_runner_reaches_an_algorithm(jobs: Any, tmp_path: Path) -
     made = variables(lease, prepared, tmp_path, own)
     assert "secret" not in made.values()
     assert made["PATH"].startswith("/env/bin:") and "/evil" not in made["PATH"]
-    assert (made["HOME"], made["OMP_NUM_THREADS"]) == (f"{tmp_path}/home", "2")
+    assert (made["HOME"], made["OMP_NUM_THREADS"]) == (f"{tmp_path}/tmp", "2")
     assert made["LD_LIBRARY_PATH"] == "/opt/lib"
 
 

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
-import threading
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -67,23 +66,21 @@ class Environments:
         self._family = family
         self._cache = cache
         self._python = python or Path(sys.executable)
-        self._lock = threading.Lock()
         self._known: dict[tuple[str, str], Prepared] = {}
         for name in ("bundles", "environments", "programs", "making"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+
+    def known(self, lease: Lease) -> Prepared | None:
+        """What was prepared before, without waiting for anything."""
+        return self._without_bundle(lease) if lease.bundle is None else self._known.get(_key(lease))
 
     def prepare(self, lease: Lease) -> Prepared:
         """What the lease's algorithm runs in; made if this host has none yet."""
         if lease.bundle is None:
             return self._without_bundle(lease)
-        key = (lease.bundle.sha256, json.dumps(dict(lease.environment), sort_keys=True))
-        with self._lock:
-            known = self._known.get(key)
-        if known is None:
-            known = self._around(self._unpacked(lease.bundle), lease.bundle.sha256, lease.environment)
-            with self._lock:
-                self._known[key] = known
-        return known
+        prepared = self._around(self._unpacked(lease.bundle), lease.bundle.sha256, lease.environment)
+        self._known[_key(lease)] = prepared
+        return prepared
 
     def prepare_folder(self, folder: Path, environment: Mapping[str, Any]) -> Prepared:
         """The same for a folder that is unpacked already."""
@@ -223,6 +220,10 @@ class Environments:
             yield
 
 
+def _key(lease: Lease) -> tuple[str, str]:
+    return lease.bundle.sha256 if lease.bundle else "", json.dumps(dict(lease.environment), sort_keys=True)
+
+
 def arguments(lease: Lease, prepared: Prepared) -> list[str]:
     """The words that start the algorithm. A word that names a file of the bundle means that file, wherever it lies here."""
     run = lease.spec["run"]
@@ -256,7 +257,7 @@ def variables(lease: Lease, prepared: Prepared, folder: Path, own: Mapping[str, 
     kept = {name: own[name] for name in ("TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE") if name in own}
     set_here = {
         "PATH": path,
-        "HOME": str(folder / "home"),
+        "HOME": str(folder / "tmp"),
         "TMPDIR": str(folder / "tmp"),
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",  # so that a log is live

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -71,6 +72,7 @@ class Watch:
     on_sample: Callable[[Usage], None] = lambda _: None
     sample_seconds: float = SAMPLE_SECONDS
     disk_sample_seconds: float = DISK_SAMPLE_SECONDS
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def run(command: Command, family: Family, log: Log, watch: Watch) -> Ended:
@@ -115,7 +117,8 @@ class _Running:
         self.next_disk_sample = self.begun + min(self.watch.disk_sample_seconds, 1.0)
         descriptor = os.pidfd_open(self.process.pid)
         try:
-            self._follow(descriptor)
+            with self.watch.waiting():
+                self._follow(descriptor)
         finally:
             os.close(descriptor)
         # The process is a zombie: its numbers can be read, and its id is nobody else's, until it is reaped.

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,11 +24,13 @@ from armillary.runner.log import Log
 from armillary.runner.process import Ended, Usage, Watch, Why
 from armillary.runner.progress import Progress
 from armillary.runner.report import Made, Report
-from armillary.runner.stage_in import Staged, stage_in
+from armillary.runner.stage_in import Staged, Waiting, stage_in
+from armillary.runner.turn import Turn
 from armillary.runner.verdict import Verdict, clean, read_error, read_small_json, verdict
 
 CHECKPOINT_SECONDS = 180.0
 GRACE_SECONDS = 30.0
+LONG_SECONDS = 1.0
 # An attempt that ended so may be followed by one that goes on from what it saved.
 WORTH_SAVING = (ErrorClass.PREEMPTED, ErrorClass.TIMED_OUT, ErrorClass.OUT_OF_MEMORY, ErrorClass.INFRASTRUCTURE)
 
@@ -58,6 +60,7 @@ class Workplace:
     sample_seconds: float = process.SAMPLE_SECONDS
     disk_sample_seconds: float = process.DISK_SAMPLE_SECONDS
     keep_folders: bool = False
+    turn: Turn = field(default_factory=Turn)
 
 
 @dataclass
@@ -80,11 +83,16 @@ class Orders:
 
 def run(lease: Lease, workplace: Workplace, orders: Orders) -> Report:
     """One attempt from its lease to its report; whatever goes wrong is in the report."""
-    attempt = _Attempt(lease, workplace, orders)
+    with workplace.turn:
+        return _run(_Attempt(lease, workplace, orders), orders)
+
+
+def _run(attempt: "_Attempt", orders: Orders) -> Report:
     try:
         attempt.stage_in()
         attempt.run()
-        attempt.stage_out()
+        with attempt.in_no_haste():
+            attempt.stage_out()
     except AttemptError as failure:
         outcome: Any = "preempted" if failure.error_class is ErrorClass.PREEMPTED else "failed"
         attempt.report(Verdict(outcome, failure.error_class, failure.reason, failure.remedy))
@@ -96,7 +104,8 @@ def run(lease: Lease, workplace: Workplace, orders: Orders) -> Report:
             else Verdict("preempted", ErrorClass.PREEMPTED, "Its worker had to make room before it ran.")
         )
     finally:
-        attempt.clean_up()
+        with attempt.in_no_haste():
+            attempt.clean_up()
     return attempt.made
 
 
@@ -117,10 +126,13 @@ class _Attempt:
         """The folder, the inputs, the environment, and what an earlier attempt saved."""
         begun = time.monotonic()
         self.orders.check()
-        self.prepared: Prepared = self.workplace.environments.prepare(self.lease)
-        self.staged = stage_in(self.lease, self.folder, self.workplace.cache, self.workplace.threads, self.orders.check)
+        workplace = self.workplace
+        self.prepared = workplace.environments.known(self.lease) or self._prepare()
+        waiting = Waiting(workplace.threads, workplace.turn.left, self.orders.check)
+        self.staged = stage_in(self.lease, self.folder, workplace.cache, waiting)
         if self.lease.checkpoint is not None:
-            checkpoint.restore(self.lease.checkpoint, self.folder, self.workplace.cache)
+            with workplace.turn.left():
+                checkpoint.restore(self.lease.checkpoint, self.folder, workplace.cache)
             self.saved = checkpoint.signature(self.folder)
         self.timing.stage_in_seconds = time.monotonic() - begun
         self.made = replace(self.made, transfers=self.staged.transfers, environment=self.prepared.record)
@@ -159,7 +171,7 @@ class _Attempt:
         begun = time.monotonic()
         granules = stage_out.outputs(self.lease, self.folder)
         crash_point("runner.before-upload")
-        sent = self.workplace.sink.send(self.lease, granules) if granules else []
+        sent = self._send(granules) if granules else []
         problem = next((one for one in sent if isinstance(one, ArmillaryError)), None)
         if problem is not None:
             raise _refused(problem)
@@ -173,6 +185,11 @@ class _Attempt:
         self.made = replace(self.made, outputs=outputs, result=result if isinstance(result, dict) else None)
         crash_point("runner.after-upload")
 
+    def in_no_haste(self) -> AbstractContextManager[None]:
+        """What follows a job that took its time may take its time as well."""
+        is_long = self.timing.run_seconds > LONG_SECONDS
+        return self.workplace.turn.left() if is_long else nullcontext()
+
     def report(self, judged: Verdict) -> None:
         """Say how it ended."""
         self.made = replace(self.made, verdict=judged, outputs=())
@@ -185,6 +202,16 @@ class _Attempt:
             shutil.rmtree(self.folder, ignore_errors=True)
             if self.folder.exists():
                 remove_read_only(self.folder)
+
+    def _prepare(self) -> Prepared:
+        with self.workplace.turn.left():
+            return self.workplace.environments.prepare(self.lease)
+
+    def _send(self, granules: Sequence[GranuleSource]) -> list[dict[str, Any] | ArmillaryError]:
+        if self.timing.run_seconds > LONG_SECONDS:  # it is not our turn
+            return self.workplace.sink.send(self.lease, granules)
+        with self.workplace.turn.left():
+            return self.workplace.sink.send(self.lease, granules)
 
     def _watch(self) -> Watch:
         progress = Progress(self.folder / "progress.jsonl")
@@ -207,6 +234,7 @@ class _Attempt:
             sampled,
             self.workplace.sample_seconds,
             self.workplace.disk_sample_seconds,
+            self.workplace.turn.left,
         )
 
     def _look_back(self, ended: Ended) -> None:
@@ -222,7 +250,8 @@ class _Attempt:
         self.report(judged) if judged.outcome != "succeeded" else None
         self.made = replace(self.made, verdict=judged)
         if judged.error_class in WORTH_SAVING and ended.stopped != "gone":
-            self.save_checkpoint()
+            with self.workplace.turn.left():
+                self.save_checkpoint()
         if changed and judged.outcome == "succeeded":
             raise AttemptError(
                 ErrorClass.SCIENCE_ERROR,

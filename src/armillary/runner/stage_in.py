@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,22 @@ class Staged:
         ]
 
 
-def stage_in(lease: Lease, folder: Path, cache: Cache, threads: Executor, check: Callable[[], None]) -> Staged:
-    """Make the folder of a job. `check` is called between files and raises if the job is to stop."""
+@dataclass(frozen=True)
+class Waiting:
+    """What to do about bytes that must be waited for."""
+
+    threads: Executor
+    let_others: Callable[[], AbstractContextManager[None]]
+    check: Callable[[], None]  # between files; raises if the job is to stop
+
+
+def stage_in(lease: Lease, folder: Path, cache: Cache, waiting: Waiting) -> Staged:
+    """Make the folder of a job."""
     try:
-        for name in ("inputs", "outputs", "tmp", "home"):
+        for name in ("inputs", "outputs", "tmp"):
             (folder / name).mkdir(parents=True)
         places = _places(lease)
-        taken = _take_all(_wanted(lease, folder, places), cache, threads, check)
+        taken = _take_all(_wanted(lease, folder, places), cache, waiting)
         (folder / "job.json").write_text(json.dumps(description(lease, places), ensure_ascii=False))
     except OSError as error:
         raise from_os_error(error, "Staging in") from error
@@ -96,15 +106,13 @@ def _wanted(lease: Lease, folder: Path, places: list[str]) -> list[tuple[InputGr
     return wanted
 
 
-def _take_all(
-    wanted: list[tuple[InputGranule, Object, Path]], cache: Cache, threads: Executor, check: Callable[[], None]
-) -> tuple[Taken, ...]:
+def _take_all(wanted: list[tuple[InputGranule, Object, Path]], cache: Cache, waiting: Waiting) -> tuple[Taken, ...]:
     """What is cached is linked at once; only what must be fetched is worth a thread."""
     here = [cache.take_if_here(object_, path) for _, object_, path in wanted]
 
     def fetch(one: tuple[InputGranule, Object, Path]) -> Taken:
         granule, object_, path = one
-        check()
+        waiting.check()
         try:
             return cache.take(object_, path)
         except NotFound as error:
@@ -117,6 +125,9 @@ def _take_all(
             raise from_error(error, f"Fetching {path.name} of {granule.collection}/{granule.id}") from error
 
     missing = [one for one, taken in zip(wanted, here, strict=True) if taken is None]
-    # One thread fewer to switch to when there is only one.
-    fetched = iter([fetch(missing[0])] if len(missing) == 1 else list(threads.map(fetch, missing)))
+    if not missing:
+        return tuple(taken for taken in here if taken is not None)
+    with waiting.let_others():
+        # One thread fewer to switch to when there is only one.
+        fetched = iter([fetch(missing[0])] if len(missing) == 1 else list(waiting.threads.map(fetch, missing)))
     return tuple(taken or next(fetched) for taken in here)

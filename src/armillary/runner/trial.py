@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -100,6 +101,9 @@ class _FolderEnvironments(Environments):
         super().__init__(cache_folder, cache, family)
         self._bundle = folder.resolve()
 
+    def known(self, lease: Lease) -> Prepared | None:  # noqa: ARG002
+        return None
+
     def prepare(self, lease: Lease) -> Prepared:
         return self.prepare_folder(self._bundle, lease.environment)
 
@@ -161,15 +165,17 @@ def _lease(algorithm: Algorithm, granules: Sequence[InputGranule], parameters: M
 
 def _parameters(algorithm: Algorithm, given: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
-        from armillary.algorithms.parameters import check_parameters
-    except ImportError:  # the light install checks names alone; the server checks all
+        # By name, since the light install need not have it: it checks names alone, and the server checks all.
+        checking = import_module("armillary.algorithms.parameters")
+    except ImportError:
         unknown = next((name for name in given if name not in algorithm.parameters), None)
         if unknown is not None:
             known = ", ".join(algorithm.parameters) or "none"
             raise UsageError(f"There is no parameter {unknown!r}.", f"There are: {known}.", field="param") from None
         defaults = {name: one["default"] for name, one in algorithm.parameters.items() if "default" in one}
         return {**defaults, **given}
-    return check_parameters(algorithm, given)
+    checked: Mapping[str, Any] = checking.check_parameters(algorithm, given)
+    return checked
 
 
 def _sample_parameters(folder: Path) -> Mapping[str, Any]:
