@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ def read_parameters(said: dict[str, Any]) -> Parameters:
     area = said.get("area") or []
     if area and (len(area) != 4 or area[0] >= area[2] or area[1] >= area[3]):
         raise Refusal(f"area is {area!r}.", "Give west, south, east, north in degrees.")
-    checks = {"filter_strength": lambda v: 0 <= v <= 1, "posting_arcsec": lambda v: 0.3 <= v <= 60,
+    checks: dict[str, Callable[[Any], bool]] = {
+              "filter_strength": lambda v: 0 <= v <= 1, "posting_arcsec": lambda v: 0.3 <= v <= 60,
               "unwrap": lambda v: v in ("whirlwind", "snaphu"), "engine": lambda v: v in ENGINES,
               "elevation_datum": lambda v: v in ("auto", "ellipsoid", "egm96", "egm2008"),
               "polarisation": lambda v: v.lower() in ("vv", "hh", "vh", "hv")}

@@ -34,7 +34,7 @@ class OrbitPolynomial:
 
 def interpolate(vectors: StateVectors, time_s: float) -> Floats:
     """Position at one time by Hermite interpolation through the four nearest state vectors."""
-    return _hermite(vectors, time_s)(time_s)
+    return np.asarray(_hermite(vectors, time_s)(time_s))
 
 
 def _hermite(vectors: StateVectors, time_s: float) -> KroghInterpolator:

@@ -49,4 +49,5 @@ def _snaphu(interferogram: Complexes, coherence: Floats32, looks: float, valid: 
     except ImportError as error:
         raise Refusal("snaphu is not installed here.", "Install the extra armillary-insar[snaphu], whose licence is for "
                       "non-commercial use, or unwrap with whirlwind.", "infrastructure") from error
-    return snaphu.unwrap(interferogram, coherence, nlooks=looks, cost="smooth", init="mcf", mask=valid)
+    phase, components = snaphu.unwrap(interferogram, coherence, nlooks=looks, cost="smooth", init="mcf", mask=valid)
+    return phase, components

@@ -152,13 +152,13 @@ def _transform(table: npt.NDArray[np.float32], frequency: npt.NDArray[np.floatin
     keep = slice(None, None, 8)  # 128 points per sample suffice for a smooth kernel
     weights = table[:steps].astype(float)[keep].ravel()
     x = x.reshape(steps, taps)[keep].ravel()
-    return np.asarray(np.cos(2 * np.pi * frequency[:, None] * x) @ weights) / (steps / 8)
+    return np.asarray(np.cos(2 * np.pi * frequency[:, None] * x) @ weights / (steps / 8))
 
 
 def _window(frequency_hz: npt.NDArray[np.floating[Any]], bandwidth_hz: float, coefficient: float) -> npt.NDArray[np.floating[Any]]:
     """Generalised Hamming window over the processed band, zero outside."""
     inside = np.abs(frequency_hz) <= bandwidth_hz / 2
-    return inside * (coefficient + (1 - coefficient) * np.cos(2 * np.pi * frequency_hz / bandwidth_hz))
+    return np.asarray(inside * (coefficient + (1 - coefficient) * np.cos(2 * np.pi * frequency_hz / bandwidth_hz)))
 
 
 def _filter_range(grid: Complexes, swath: Swath, table: npt.NDArray[np.float32]) -> None:
