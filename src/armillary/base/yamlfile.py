@@ -5,6 +5,7 @@ a number that JSON lacks are refused with their place, and neither nesting nor a
 """
 
 import copy
+import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -188,7 +189,7 @@ def dump(value: Any) -> str:
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        def ignore_aliases(self, data: Any) -> bool:
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
             return True
 
     def text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
@@ -199,7 +200,18 @@ def dump(value: Any) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
     Dumper.add_representer(str, text)
-    return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+    dumper_options: dict[str, Any] = {"allow_unicode": True, "width": 120}
+    node = _represented(Dumper, value)
+    return str(yaml.serialize(node, Dumper=Dumper, **dumper_options))
+
+
+def _represented(dumper: Any, value: Any) -> Any:
+    """The node of a value: one key a line at the top, short things on one line below."""
+    made = dumper(io.StringIO(), sort_keys=False, default_flow_style=None)
+    node = made.represent_data(value)
+    if isinstance(value, dict | list) and value:
+        node.flow_style = False
+    return node
 
 
 def _is_block(text: str) -> bool:

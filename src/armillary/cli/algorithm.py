@@ -1,15 +1,18 @@
 """`armillary algorithm …`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from armillary.base.units import human_size
 from armillary.cli.context import Context, json_option, pass_context
-from armillary.cli.output import show_fields, show_json, show_list, when
+from armillary.cli.group import Noun
+from armillary.cli.output import show_fields, show_json, show_list, state, when
 
 
-@click.group(short_help="Registered algorithms, and testing one that is not.")
+@click.group(cls=Noun, short_help="Registered algorithms, and testing one that is not.")
 def algorithm() -> None:
     """Algorithms. A version is registered by `armillary apply FOLDER` and never changes."""
 
@@ -92,8 +95,17 @@ def test(folder: Path, inputs: tuple[str, ...], parameters: tuple[str, ...], kee
     if as_json:
         show_json(outcome)
     else:
-        show_fields(outcome.items())
+        _show_trial(outcome)
     return 0 if outcome["outcome"] == "succeeded" else 1
+
+
+def _show_trial(outcome: Mapping[str, Any]) -> None:
+    outputs = outcome.get("outputs") or []
+    made = [f"{one['output']}: {one['granule']} ({', '.join(one['files'])})" for one in outputs]
+    rest = {name.replace("_", " "): value for name, value in outcome.items() if name not in ("outcome", "outputs")}
+    peak = rest.get("peak memory bytes")
+    rest |= {"peak memory bytes": None, "peak memory": human_size(peak)} if peak else {}
+    show_fields([("outcome", state(outcome["outcome"])), *rest.items(), ("made", made)])
 
 
 def _input(role: str, part: dict[str, Any]) -> str:

@@ -3,10 +3,11 @@
 import click
 
 from armillary.cli.context import Context, json_option, pass_context
+from armillary.cli.group import Noun
 from armillary.cli.output import show_fields, show_json, show_list, when
 
 
-@click.group(short_help="Kinds of granules.")
+@click.group(cls=Noun, short_help="Kinds of granules.")
 def collection() -> None:
     """Kinds of granules: how they are recognised and read. They are defined by `armillary apply`."""
 
@@ -44,7 +45,7 @@ def show(context: Context, collection_id: str, as_json: bool) -> None:
     if as_json:
         show_json(found)
         return
-    from armillary.base.yamlfile import dump
+    from armillary.cli.definition import text_of
 
     show_fields(
         [
@@ -52,6 +53,6 @@ def show(context: Context, collection_id: str, as_json: bool) -> None:
             ("version", found["version"]),
             ("group", found["group"]),
             ("changed", when(found["updated"])),
-            ("definition", dump(found["spec"])),
+            ("definition", text_of(found["spec"])),
         ]
     )

@@ -1,5 +1,6 @@
 """What every command works with: which home, which server, and how its answer is shown."""
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,13 @@ class Context:
 
     def client(self, patience_seconds: float = 10.0) -> "Client":
         """A line to the server that is meant; a person waits less long than a runner."""
+        import stamina.instrumentation
+
         from armillary.client import auth
         from armillary.client.client import Client
 
+        # Retries are no news to a person, and must not get between the lines of `--json`.
+        stamina.instrumentation.set_on_retry_hooks([])
         found = auth.find(self.url, home=self.home)
         return Client(found.url, found.token, patience_seconds=patience_seconds)
 
@@ -58,3 +63,18 @@ def granule_name(text: str) -> tuple[str, str]:
     if not slash or not collection or not granule:
         raise UsageError(f"{text!r} names no granule.", "Write collection/id.", field="granule")
     return collection, granule
+
+
+class Id(click.ParamType[str]):
+    """The id that a list shows."""
+
+    def __init__(self, noun: str) -> None:
+        self.name = noun
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """Refuse what cannot be one before the server is asked."""
+        try:
+            return str(uuid.UUID(value))
+        except ValueError as error:
+            remedy = f"`armillary {self.name} list` shows those that there are."
+            raise UsageError(f"{value!r} is not the id of a {self.name}.", remedy, field=self.name) from error

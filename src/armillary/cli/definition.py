@@ -1,7 +1,6 @@
 """Apply definitions from files and folders, and write them out again."""
 
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +54,7 @@ def apply(context: Context, paths: tuple[Path, ...], dry_run: bool, as_json: boo
     algorithm: it is packed and sent along (hidden files, caches and build folders are left out). The plan is shown, then
     done; what is in force already is left alone.
     """
-    definitions = list(read(paths))
+    definitions = distinct(read(paths))
     if not definitions:
         raise NotFound("There are no definitions in what you named.", "A definition is a YAML document with a `kind`.")
     with context.client() as client:
@@ -85,22 +84,21 @@ def apply(context: Context, paths: tuple[Path, ...], dry_run: bool, as_json: boo
 def export(context: Context, kind: str | None, folder: Path | None, as_json: bool) -> None:
     """Write out all definitions that are in force, as YAML that `armillary apply` takes.
 
-    With --to each gets a file, and each algorithm its folder with all files, so that applying the folder to an empty
-    instance defines the same. Without, algorithms are left out: they are more than YAML.
+    With --to each gets a file, and every version of an algorithm its packed folder as well, so that applying the folder to an
+    empty instance defines the very same.
     """
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty.", "Name a new folder.")
     with context.client() as client:
-        is_whole = folder is not None or as_json or kind == "algorithm"
-        found = [row["spec"] for row in client.definitions(kind)] if kind != "algorithm" else []
-        algorithms = list(_algorithms(client)) if is_whole and kind in (None, "algorithm") else []
+        documents = [row["spec"] for row in client.definitions(kind)] if kind != "algorithm" else []
+        documents += list(_algorithms(client)) if kind in (None, "algorithm") else []
         if as_json:
-            show_json(found + [algorithm["spec"] for algorithm in algorithms])
+            show_json(documents)
         elif folder is None:
-            click.echo(_yaml(found + [algorithm["spec"] for algorithm in algorithms]), nl=False)
+            click.echo("---\n".join(text_of(document) for document in documents), nl=False)
         else:
-            _write(client, folder, found, algorithms)
-            click.echo(f"Wrote {len(found) + len(algorithms)} definitions to {folder}.", err=True)
+            _write(client, folder, documents)
+            click.echo(f"Wrote {len(documents)} definitions to {folder}.", err=True)
 
 
 # Reading ---------------------------------------------------------------------------------------------------
@@ -118,6 +116,18 @@ def read(paths: Sequence[Path]) -> Iterator[Definition]:
                 raise UsageError(f"{document.where()}: this document has no kind.", "Begin it with `kind: collection`.")
             else:
                 click.echo(f"{document.where()}: left out, it has no kind.", err=True)
+
+
+def distinct(definitions: Iterable[Definition]) -> list[Definition]:
+    """Each once; two that are called the same and differ are refused, as only one can be meant."""
+    first: dict[tuple[str, str, str], Definition] = {}
+    for one in definitions:
+        key = (one.value["kind"], str(one.value.get("id")), str(one.value.get("version", "")))
+        earlier = first.setdefault(key, one)
+        if earlier.value != one.value:
+            message = f"{one.document.where()}: {one.name} is another in {earlier.document.where()}."
+            raise UsageError(message, "Keep one of them.", field="id")
+    return list(first.values())
 
 
 def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
@@ -167,9 +177,16 @@ def _sent(client: "Client", definition: Definition) -> dict[str, Any]:
     """The document as the server takes it, once the folder that goes with it is there."""
     if definition.folder is None:
         return definition.value
-    from armillary.cli.bundle import pack
+    from armillary.cli.bundle import Bundle, pack
 
-    bundle = pack(definition.folder)
+    exported = definition.value.get("bundle")
+    if exported is not None:
+        file = bundle_file(definition.folder, str(exported["sha256"]))
+        if not file.exists():
+            return definition.value  # the server says so if it does not have it either
+        bundle = Bundle(file.read_bytes())
+    else:
+        bundle = pack(definition.folder)
     headers = {"Content-Type": "application/gzip", "Content-Length": str(len(bundle.data))}
     client.request("PUT", f"/api/bundles/{bundle.sha256}", content=bundle.data, headers=headers)
     return definition.value | {"bundle": bundle.document()}
@@ -205,44 +222,40 @@ def _show_plan(changes: Sequence[Mapping[str, Any]]) -> None:
 # Writing ---------------------------------------------------------------------------------------------------
 
 
-def _algorithms(client: "Client") -> Iterator[dict[str, Any]]:
-    from armillary.client.client import segment
-
-    for brief in client.pages("/api/algorithms", "algorithms"):
-        if brief["bundle"]:  # those without came with the server
-            yield client.call("GET", f"/api/algorithms/{segment(brief['id'])}")
-
-
-def _write(
-    client: "Client", folder: Path, definitions: Sequence[dict[str, Any]], algorithms: Sequence[dict[str, Any]]
-) -> None:
-    for document in definitions:
-        file = folder / f"{document['kind']}s" / f"{document['id']}.yaml"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(_yaml([document]))
-    for algorithm in algorithms:
-        unpack(client, algorithm["bundle"]["sha256"], folder / "algorithms" / algorithm["id"])
-
-
-def unpack(client: "Client", sha256: str, folder: Path) -> None:
-    """Write the files of a bundle into a new folder."""
-    import tempfile
-
-    folder.mkdir(parents=True)
-    with tempfile.TemporaryFile() as archive:
-        client.download(f"/api/bundles/{sha256}", archive, sha256=sha256)
-        archive.seek(0)
-        with tarfile.open(fileobj=archive, mode="r:gz") as members:
-            members.extractall(folder, filter="data")
-
-
-def _yaml(documents: Sequence[dict[str, Any]]) -> str:
+def text_of(document: Mapping[str, Any]) -> str:
+    """A definition as people write it: what it is first."""
     from armillary.base.yamlfile import dump
 
-    return "---\n".join(dump(_ordered(document)) for document in documents)
-
-
-def _ordered(document: dict[str, Any]) -> dict[str, Any]:
-    """Kind and id first, as people write them."""
     first = {name: document[name] for name in ("kind", "id", "version", "title") if name in document}
-    return first | document
+    return dump(first | dict(document))
+
+
+def _algorithms(client: "Client") -> Iterator[dict[str, Any]]:
+    """Every version that somebody registered, with the name of its bundle."""
+    from armillary.client.client import segment
+
+    for newest in client.pages("/api/algorithms", "algorithms"):
+        path = f"/api/algorithms/{segment(newest['id'])}"
+        for version in client.call("GET", path)["versions"]:
+            if version["bundle"]:  # those without came with the server
+                spec = client.call("GET", path, params={"version": version["version"]})["spec"]
+                yield spec | {"bundle": version["bundle"]}
+
+
+def _write(client: "Client", folder: Path, documents: Sequence[dict[str, Any]]) -> None:
+    for document in documents:
+        version = f"-{document['version']}" if document["kind"] == "algorithm" else ""
+        file = folder / f"{document['kind']}s" / f"{document['id']}{version}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text_of(document))
+        if "bundle" in document:
+            packed = bundle_file(file.parent, document["bundle"]["sha256"])
+            with packed.open("w+b") as output:
+                client.download(
+                    f"/api/bundles/{document['bundle']['sha256']}", output, sha256=document["bundle"]["sha256"]
+                )
+
+
+def bundle_file(folder: Path, sha256: str) -> Path:
+    """Where an exported algorithm's bundle lies: beside its document."""
+    return folder / f"{sha256[:16]}.tar.gz"

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from armillary.cli.context import Context, granule_name, json_option, limit_option, pass_context
+from armillary.cli.context import Context, Id, granule_name, json_option, limit_option, pass_context
+from armillary.cli.group import Noun
 from armillary.cli.output import Column, seconds, show_fields, show_json, show_list, state, when
 
 COLUMNS: Sequence[Column] = (
@@ -19,7 +20,7 @@ COLUMNS: Sequence[Column] = (
 )
 
 
-@click.group(short_help="What was sent to archives, and what they answered.")
+@click.group(cls=Noun, short_help="What was sent to archives, and what they answered.")
 def delivery() -> None:
     """Deliveries: granules sent to a destination, which `armillary apply` defines (kind: delivery)."""
 
@@ -43,7 +44,7 @@ def list_(context: Context, wanted: str | None, granule: str | None, limit: int,
 
 
 @delivery.command("show", epilog="Example:  armillary delivery show 01991f3c-…")
-@click.argument("delivery_id", metavar="DELIVERY")
+@click.argument("delivery_id", metavar="DELIVERY", type=Id("delivery"))
 @json_option
 @pass_context
 def show(context: Context, delivery_id: str, as_json: bool) -> None:

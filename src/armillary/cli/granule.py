@@ -10,6 +10,7 @@ import click
 from armillary.base.errors import UsageError
 from armillary.base.units import human_size
 from armillary.cli.context import Context, granule_name, json_option, limit_option, pass_context
+from armillary.cli.group import Noun
 from armillary.cli.output import Column, show_fields, show_json, show_list, when
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 PAGE = 100
 
 
-@click.group(short_help="Find, show and download granules, and their lineage.")
+@click.group(cls=Noun, short_help="Find, show and download granules, and their lineage.")
 def granule() -> None:
     """Granules: what is catalogued. A granule is named COLLECTION/ID."""
 

@@ -160,7 +160,9 @@ def _show(outcomes: Sequence["PathOutcome"]) -> None:
 
 def _line(outcome: "PathOutcome") -> None:
     mark = click.style(f"{outcome.state:8}", fg=STATE_COLOURS.get(outcome.state))
-    name = str(outcome.path).encode(errors="backslashreplace").decode()
+    here = Path.cwd()
+    path = outcome.path.relative_to(here) if outcome.path.is_relative_to(here) else outcome.path
+    name = str(path).encode(errors="backslashreplace").decode()
     name = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
     target = f"  → {outcome.collection}/{outcome.granule}" if outcome.granule else ""
     click.echo(f"{mark} {name}{target}")

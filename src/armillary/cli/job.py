@@ -9,7 +9,8 @@ import click
 
 from armillary.base.errors import ArmillaryError, UsageError
 from armillary.base.units import human_size
-from armillary.cli.context import Context, granule_name, json_option, limit_option, pass_context
+from armillary.cli.context import Context, Id, granule_name, json_option, limit_option, pass_context
+from armillary.cli.group import Noun
 from armillary.cli.output import how_long, seconds, show_fields, show_json, show_list, show_table, state, when
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 LIVE = ("held", "queued", "running", "waiting")
 WAIT_SECONDS = 30.0
+JOB_ID = Id("job")
 
 
 @click.command(
@@ -79,7 +81,7 @@ def run(
         return 0 if ended["state"] == "succeeded" else 1
 
 
-@click.group(short_help="Jobs, their logs, and steering them.")
+@click.group(cls=Noun, short_help="Jobs, their logs, and steering them.")
 def job() -> None:
     """Jobs: work that was asked for, by a person or by a rule."""
 
@@ -118,7 +120,7 @@ def list_(
 
 
 @job.command("show", epilog="Example:  armillary job show 01991f3c-…")
-@click.argument("job_id", metavar="JOB")
+@click.argument("job_id", metavar="JOB", type=JOB_ID)
 @json_option
 @pass_context
 def show(context: Context, job_id: str, as_json: bool) -> None:
@@ -156,7 +158,7 @@ def show(context: Context, job_id: str, as_json: bool) -> None:
 @job.command(
     "logs", epilog="Examples:  armillary job logs JOB   armillary job logs JOB -f   armillary job logs JOB --attempt 1"
 )
-@click.argument("job_id", metavar="JOB")
+@click.argument("job_id", metavar="JOB", type=JOB_ID)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
 @click.option("--attempt", type=click.IntRange(1), help="The last unless given.")
 @pass_context
@@ -175,7 +177,7 @@ def logs(context: Context, job_id: str, follow: bool, attempt: int | None) -> No
 
 
 @job.command("cancel", epilog="Example:  armillary job cancel JOB")
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, type=JOB_ID)
 @json_option
 @pass_context
 def cancel(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
@@ -184,7 +186,7 @@ def cancel(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
 
 
 @job.command("retry", epilog="Example:  armillary job retry JOB")
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, type=JOB_ID)
 @json_option
 @pass_context
 def retry(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
@@ -193,7 +195,7 @@ def retry(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
 
 
 @job.command("hold", epilog="Example:  armillary job hold JOB")
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, type=JOB_ID)
 @json_option
 @pass_context
 def hold(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
@@ -202,7 +204,7 @@ def hold(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
 
 
 @job.command("release", epilog="Example:  armillary job release JOB")
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, type=JOB_ID)
 @json_option
 @pass_context
 def release(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
@@ -211,7 +213,7 @@ def release(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
 
 
 @job.command("priority", epilog="Example:  armillary job priority JOB 10")
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, type=JOB_ID)
 @click.argument("priority", metavar="NUMBER", type=int)
 @json_option
 @pass_context

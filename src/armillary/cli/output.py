@@ -44,6 +44,7 @@ def show_list(rows: Iterable[Row], columns: Sequence[Column], *, as_json: bool, 
 def show_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table as wide as the terminal, or as wide as it takes where nobody looks."""
     if not sys.stdout.isatty():
+        rows = [[cell.replace("\n", "; ") for cell in row] for row in rows]
         widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
         for row in (titles, *rows):
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))

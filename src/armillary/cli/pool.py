@@ -7,8 +7,8 @@ import click
 
 from armillary.base.units import human_size
 from armillary.cli.context import Context, json_option, pass_context
+from armillary.cli.group import Noun
 from armillary.cli.output import Column, counts, show_fields, show_json, show_list, when
-
 
 WORKER_COLUMNS: Sequence[Column] = (
     ("worker", "id"),
@@ -21,7 +21,7 @@ WORKER_COLUMNS: Sequence[Column] = (
 )
 
 
-@click.group(short_help="Pools of workers.")
+@click.group(cls=Noun, short_help="Pools of workers.")
 def pool() -> None:
     """Pools: where jobs run, and how many workers they get. They are defined by `armillary apply`."""
 
@@ -52,7 +52,7 @@ def list_(context: Context, as_json: bool) -> None:
 @pass_context
 def show(context: Context, pool_id: str, as_json: bool) -> None:
     """Show a pool: its definition, its workers, and what its provider says."""
-    from armillary.base.yamlfile import dump
+    from armillary.cli.definition import text_of
 
     with context.client() as client:
         found = client.call("GET", _path(pool_id))
@@ -65,7 +65,7 @@ def show(context: Context, pool_id: str, as_json: bool) -> None:
             ("group", found["group"]),
             ("running", found["running"]),
             ("waiting", found["waiting"]),
-            ("definition", dump(found["spec"])),
+            ("definition", text_of(found["spec"])),
         ]
     )
     click.echo()
@@ -87,7 +87,7 @@ def drain(context: Context, pool_id: str, as_json: bool) -> None:
         click.echo(f"{number} worker{'s' if number != 1 else ''} of pool {pool_id} will leave when done.")
 
 
-@click.group(short_help="The programs that run jobs.")
+@click.group(cls=Noun, short_help="The programs that run jobs.")
 def worker() -> None:
     """Workers: the programs that run jobs, each of one pool."""
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from armillary.cli.context import Context, granule_name, json_option, limit_option, pass_context
+from armillary.cli.group import Noun
 from armillary.cli.output import counts, show_fields, show_json, show_list, when
 
 if TYPE_CHECKING:
     from armillary.client.client import Client
 
 
-@click.group(short_help="Rules, their firings, and why they fired or not.")
+@click.group(cls=Noun, short_help="Rules, their firings, and why they fired or not.")
 def rule() -> None:
     """Rules: which granules together start what. They are defined by `armillary apply`."""
 
@@ -43,7 +44,7 @@ def list_(context: Context, as_json: bool) -> None:
 @pass_context
 def show(context: Context, rule_id: str, as_json: bool) -> None:
     """Show one rule as it was defined."""
-    from armillary.base.yamlfile import dump
+    from armillary.cli.definition import text_of
 
     with context.client() as client:
         found = client.call("GET", _path(rule_id))
@@ -56,7 +57,7 @@ def show(context: Context, rule_id: str, as_json: bool) -> None:
             ("version", found["version"]),
             ("enabled", found["enabled"]),
             ("group", found["group"]),
-            ("definition", dump(found["spec"])),
+            ("definition", text_of(found["spec"])),
         ]
     )
 

@@ -14,6 +14,7 @@ import click
 
 from armillary.base.errors import ArmillaryError, Conflict, NotFound, TransientError, UsageError
 from armillary.cli.context import Context, json_option, pass_context
+from armillary.cli.group import Noun
 from armillary.cli.output import counts, show_fields, show_json, show_list, show_table, when
 
 START_SECONDS = 120
@@ -170,7 +171,7 @@ def serve(context: Context, arguments: tuple[str, ...]) -> None:
     os.execv(command[0], command)  # noqa: S606  this process becomes the server: signals reach it directly
 
 
-@click.group(short_help="Settings and where they come from.")
+@click.group(cls=Noun, short_help="Settings and where they come from.")
 def config() -> None:
     """Settings: the home's config.yaml, then ARMILLARY_… in the environment, then flags."""
 
@@ -210,7 +211,7 @@ def restore(context: Context, folder: Path) -> None:
     click.echo(f"Restored {folder} to {context.home}. Start it with `armillary up`.")
 
 
-@click.group(short_help="The embedded database.")
+@click.group(cls=Noun, short_help="The embedded database.")
 def database() -> None:
     """The embedded PostgreSQL of this home."""
 
