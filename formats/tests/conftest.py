@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from armillary_formats.samples.write import write
 from hypothesis import HealthCheck, settings
+
+from armillary_formats.samples.write import write
 
 # Other work may run beside the tests: how long an example takes says nothing.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

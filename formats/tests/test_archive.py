@@ -9,10 +9,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from armillary_formats.archive import Limits, extract, members, open_tree, read_bytes, safe_name
-from armillary_formats.refusal import Refused
 from hypothesis import given
 from hypothesis import strategies as st
+
+from armillary_formats.archive import Limits, extract, members, open_tree, read_bytes, safe_name
+from armillary_formats.refusal import Refused
 
 UNSAFE = {
     "../up": "leads out of the archive",

@@ -9,9 +9,10 @@ import h5py
 import numpy as np
 import pytest
 import rasterio
+from astropy.io import fits
+
 from armillary_formats.browse import quicklook
 from armillary_formats.refusal import Refused
-from astropy.io import fits
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 RAMP = np.arange(40 * 60, dtype=np.float32).reshape(40, 60)

@@ -12,10 +12,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from armillary_formats.pool import ReadError, Readers
 from astropy.io import fits
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
+from armillary_formats.pool import ReadError, Readers
 
 QUICKLOOK = "armillary_formats.browse:quicklook"
 edits = st.lists(

@@ -4,10 +4,11 @@ import gzip
 
 import numpy as np
 import pytest
-from armillary_formats import fits
-from armillary_formats.refusal import Refused
 from astropy.io import fits as astropy_fits
 from astropy.wcs import WCS
+
+from armillary_formats import fits
+from armillary_formats.refusal import Refused
 
 
 def write(path, ra=150.0, dec=20.0, shape=(40, 60), cell=0.01, types=("RA---TAN", "DEC--TAN"), **cards):

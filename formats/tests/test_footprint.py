@@ -4,10 +4,11 @@ from itertools import pairwise
 from math import nan
 
 import pytest
-from armillary_formats import footprint
-from armillary_formats.refusal import Refused
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
+from armillary_formats import footprint
+from armillary_formats.refusal import Refused
 
 longitudes = st.floats(-180, 180)
 latitudes = st.floats(-89, 89)

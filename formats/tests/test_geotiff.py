@@ -5,9 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import rasterio
+from rasterio.transform import from_bounds, from_origin
+
 from armillary_formats import geotiff
 from armillary_formats.refusal import Refused
-from rasterio.transform import from_bounds, from_origin
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

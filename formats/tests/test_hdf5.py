@@ -5,6 +5,7 @@ from itertools import pairwise
 import h5py
 import numpy as np
 import pytest
+
 from armillary_formats import hdf5
 from armillary_formats.refusal import Refused
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from armillary_formats.pool import ReadError, Readers
 
 HERE = Path(__file__)

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import rasterio
+
 from armillary_formats import geotiff, sentinel1_orbit, sentinel1_safe
 from armillary_formats.samples.write import write
 

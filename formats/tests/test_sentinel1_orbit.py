@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
 from armillary_formats import sentinel1_orbit
 from armillary_formats.refusal import Refused
 

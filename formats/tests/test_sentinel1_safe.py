@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from armillary_formats import sentinel1_safe
 from armillary_formats.refusal import Refused
 

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from armillary_formats.worker import answer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from armillary_formats.worker import answer
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -1,8 +1,9 @@
 """Blocks: each sample once, none too large."""
 
-from armillary_browse import raster
 from hypothesis import given
 from hypothesis import strategies as st
+
+from armillary_browse import raster
 
 sides = st.integers(1, 300)
 

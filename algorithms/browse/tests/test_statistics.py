@@ -4,9 +4,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from armillary_browse.statistics import FINE_BINS, Histogram, Moments, merged
 from hypothesis import given
 from hypothesis import strategies as st
+
+from armillary_browse.statistics import FINE_BINS, Histogram, Moments, merged
 
 numbers = st.floats(-1e12, 1e12, allow_nan=False)
 lists = st.lists(numbers, min_size=1, max_size=200)
