@@ -277,9 +277,11 @@ class Shape:
         if size < 0.1:
             return starts[0], math.pi
         middle = middle / size
-        # Half a turn around the vertices' middle holds the interior only if every part is well below a hemisphere.
-        extent = math.acos(float(np.clip((starts @ middle).min(), -1, 1)))
-        return middle, (extent + 0.01 if extent < 1 else math.pi)
+        # A circle smaller than a hemisphere holds, with all corners, the great circles between them and what is inside.
+        chord = float(np.linalg.norm(starts - middle, axis=1).max())
+        ends = float(np.linalg.norm(self.edges[1] - middle, axis=1).max())
+        extent = 2 * math.asin(min(1.0, max(chord, ends) / 2)) + 1e-9
+        return middle, (extent if extent < 1.5 else math.pi)
 
     @cached_property
     def edges(self) -> tuple[NDArray[np.float64], ...]:
@@ -312,15 +314,17 @@ class Shape:
 
 def shape(place: Geometry | Sequence[float], frame: Frame, field: str = "geometry") -> Shape:
     """The shape of a geometry that `check` has passed, or of a bounding box of four or six numbers."""
+    import spherely
+
     for tolerance in (TOLERANCE_METERS, TOLERANCE_METERS / 30, TOLERANCE_METERS / 1000):
-        made = _shape(place, frame, tolerance) if isinstance(place, dict) else _box(place, frame, tolerance)
         try:
-            _ = made.geographies
+            made = _shape(place, frame, tolerance) if isinstance(place, dict) else _box(place, frame, tolerance)
+            if all(spherely.area(part) > 1e-6 for part in made.areas):
+                return made
+            reason: Exception = ValueError("it covers no area")
         except (ValueError, RuntimeError) as error:
             # Maybe the approximated sides of a sliver cross each other: approximate them better.
             reason = error
-        else:
-            return made
     remedy = "Make its rings simple, holes inside, and no thinner than a millimetre."
     raise UsageError(f"{field} crosses or touches itself: {reason}.", remedy, field=field) from reason
 
@@ -340,6 +344,8 @@ def _shape(geometry: Geometry, frame: Frame, tolerance: float) -> Shape:
             lines.append(_distinct(_bent(part, tolerance)))
         else:
             polygons += [[_ring(ring, tolerance) for ring in piece] for piece in _sliced(part)]
+    if any(len(ring) < 3 for rings in polygons for ring in rings) or any(len(line) < 2 for line in lines):
+        raise ValueError("a ring or a line is one place")
     return Shape(frame, tuple(points), tuple(lines), tuple(polygons))
 
 
@@ -416,9 +422,9 @@ def _box(box: Sequence[float], frame: Frame, tolerance: float) -> Shape:
     width = east - west if east >= west else east - west + 360
     slices = max(1, math.ceil(width / 90))
     edges = [west + width * number / slices for number in range(slices + 1)]
-    if width == 0 and south == north:
+    if width < 1e-9 and north - south < 1e-9:
         return Shape(frame, points=((west, south),))
-    if width == 0 or south == north:
+    if width < 1e-9 or north - south < 1e-9:
         lines = [_distinct(_bent([(a, south), (b, north)], tolerance)) for a, b in pairwise(edges)]
         lines = [line for line in lines if len(line) > 1]
         return Shape(frame, lines=tuple(lines)) if lines else Shape(frame, points=((west, south),))
@@ -640,11 +646,21 @@ def _covering(shape: Shape, most: int) -> list[int]:
 
 def _first_cells(shape: Shape) -> tuple[int, NDArray[np.int64]]:
     """Cells about as large as the shape that may meet it: a start that saves the levels above."""
+    import healpix_geo.nested
     import numpy as np
 
     middle, extent = shape.cap
-    depth = max((depth for depth in range(TABLED + 1) if _radius(depth) >= extent), default=0)
-    candidates = np.flatnonzero(_units_of(depth) @ middle >= math.cos(min(math.pi, extent + 1.001 * _radius(depth))))
+    # A shape within a fifth of a cell's radius cannot reach beyond the neighbours of the cell in its middle.
+    depth = max((depth for depth in range(DEEPEST + 1) if _radius(depth) / 5 >= extent), default=0)
+    if depth > TABLED:
+        x, y = math.degrees(math.atan2(middle[1], middle[0])) % 360, math.degrees(math.asin(max(-1, min(1, middle[2]))))
+        cell = healpix_geo.nested.lonlat_to_healpix(np.array([x]), np.array([y]), depth, ellipsoid="sphere")
+        around = healpix_geo.nested.kth_neighbourhood(cell, depth, ring=1).ravel().astype(np.int64)
+        candidates = np.unique(around[around >= 0])
+    else:
+        depth = max((depth for depth in range(TABLED + 1) if _radius(depth) >= extent), default=0)
+        reach = min(math.pi, extent + 1.001 * _radius(depth))
+        candidates = np.flatnonzero(_units_of(depth) @ middle >= math.cos(reach))
     return depth, candidates[_reach(shape, candidates, depth)]
 
 

@@ -35,6 +35,11 @@ class SortKey:
 
     name: str
     descending: bool = False
+    is_present: bool = False  # only granules that have it are asked for
+
+    @property
+    def may_be_missing(self) -> bool:
+        return self.kind in ("any", "time") and not self.is_present
 
     @property
     def kind(self) -> cql2.Kind:
@@ -90,9 +95,11 @@ async def search(tx: Transaction, actor: Actor, query: Query) -> Page:
         if after and has_key and after[0] is None:
             continue
         part = wanted.also(f"{_sql(keys[0])} is {'not null' if has_key else 'null'}")
-        order = keys if has_key else keys[1:]
+        order = (replace(keys[0], is_present=True), *keys[1:]) if has_key else keys[1:]
         start = after if after and (after[0] is not None) == has_key else None
-        granules, rest = await _fill(tx, query, part, order, start if has_key else start and start[1:], granules)
+        granules, rest = await _fill(
+            tx, query, part, order, start if has_key else (start and start[1:]) or None, granules
+        )
         if rest is not None:
             return Page(granules, _token(rest if has_key else [None, *rest], keys))
     return Page(granules, None)
@@ -106,7 +113,7 @@ async def _fill(
     after: list[Any] | None,
     granules: list[Granule],
 ) -> tuple[list[Granule], list[Any] | None]:
-    """Add what matches until the page is full; returns where to go on, unless that is nowhere."""
+    """Add what matches until the page is full; returns the keys to go on after, [] for the beginning, None at the end."""
     is_exact = query.place is None and (query.filter is None or query.filter.is_exact)
     candidates = query.limit - len(granules) + 1 if is_exact else max(FEWEST_CANDIDATES, query.limit)
     candidates, seen = min(candidates, max(MOST_CANDIDATES, query.limit + 1)), 0
@@ -114,7 +121,7 @@ async def _fill(
         rows = await _rows(tx, wanted, keys, after, candidates)
         for row in rows:
             if len(granules) == query.limit:
-                return granules, after
+                return granules, after or []
             after = [row.pop(f"key_{number}") for number in range(len(keys))]
             granule = Granule(**row)
             if is_exact or _matches(query, granule):
@@ -141,12 +148,8 @@ async def _rows(
     if after is not None:
         wanted = _beyond(wanted, keys, after)
     chosen = ", ".join(f"{_sql(key)} as key_{number}" for number, key in enumerate(keys))
-    # Missing values of the first key are not here; of a later one they come last, which SQL must be told.
     order = ", ".join(
-        _sql(key)
-        + (" desc" if key.descending else "")
-        + (" nulls last" if number and key.kind in ("any", "time") else "")
-        for number, key in enumerate(keys)
+        _sql(key) + (" desc" if key.descending else "") + (" nulls last" if key.may_be_missing else "") for key in keys
     )
     return await tx.rows(
         f"""select {_GRANULE}, {chosen} from item join upload on upload.id = item.upload_id
@@ -212,11 +215,11 @@ def _beyond(wanted: _Statement, keys: Sequence[SortKey], after: Sequence[Any]) -
             condition = f"({sql} is null and {condition})"
             continue
         farther = f"{sql} {'<' if key.descending else '>'} {at}"
-        if number and key.kind in ("any", "time"):
+        if key.may_be_missing:
             farther = f"{farther} or {sql} is null"
         condition = f"({farther} or ({sql} = {at} and {condition}))"
     first = keys[0]
-    if after[0] is not None:
+    if after[0] is not None and not first.may_be_missing:
         # Says nothing new, but is a range that an index begins at.
         bound = f"{_sql(first)} {'<=' if first.descending else '>='} %(after_0)s::{_CASTS[first.kind]}"
         wanted = wanted.also(bound)
@@ -238,8 +241,10 @@ def _read_token(token: str, keys: Sequence[SortKey]) -> list[Any]:
         padded = token.encode() + b"=" * (-len(token) % 4)
         names, values = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
         good = isinstance(values, list) and names == [("-" if key.descending else "+") + key.name for key in keys]
-        good = good and len(values) == len(keys)
-        read = [_read_value(value, key) for value, key in zip(values, keys, strict=True)] if good else []
+        good = good and (
+            len(values) == len(keys) or values == [None]
+        )  # the latter: all that have the first key are seen
+        read = [_read_value(value, key) for value, key in zip(values, keys, strict=False)] if good else []
     except (ValueError, TypeError) as error:
         raise UsageError("The token is not one of this server.", "Follow the link `next`.", field="token") from error
     if not good:
