@@ -1,9 +1,10 @@
 import contextlib
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 
-from armillary.jobs.job import TRANSITIONS, ErrorClass, JobState
+from armillary.jobs.job import EXIT_CODES, TRANSITIONS, ErrorClass, JobState
 
 
 async def test_the_database_allows_exactly_the_transitions_of_the_table(database):
@@ -37,3 +38,10 @@ def test_every_error_class_has_its_words():
         "input missing", "science error", "out of memory", "out of disk", "timed out", "preempted", "lost",
         "infrastructure", "cancelled",
     ]  # fmt: skip
+
+
+def test_the_reference_names_every_class_with_its_exit_code():
+    page = Path(__file__).parents[2] / "docs" / "reference" / "error-classes.md"
+    rows = [line.split("|")[1:3] for line in page.read_text().splitlines() if line.startswith("| ")]
+    written = {name.strip(): code.strip() for name, code in rows if name.strip() != "class"}
+    assert written == {str(one): "" for one in ErrorClass} | {str(one): str(code) for code, one in EXIT_CODES.items()}

@@ -227,7 +227,8 @@ async def end(tx: Transaction, endings: Sequence[Ending]) -> None:
                    job_id uuid, lease integer, leased_at timestamptz, outcome text, state text, reason text,
                    job_reason text, error_class text, exit_code integer, started_at timestamptz, ended_at timestamptz,
                    usage jsonb, result jsonb, failures integer, delay_seconds float8, resources jsonb, outputs jsonb,
-                   actor text, detail jsonb)),
+                   actor text, detail jsonb)
+               limit %(count)s),  -- tells the planner how few they are
            gone as (
                delete from job_queue using ending
                where job_queue.job_id = ending.job_id and ending.state <> 'queued'),
@@ -264,7 +265,7 @@ async def end(tx: Transaction, endings: Sequence[Ending]) -> None:
            select armillary_emit('job:' || id, version,
                       case state when 'queued' then 'job.requeued' else 'job.finished' end, actor, "group", detail)
            from ended""",
-        {"endings": jsonb([_ending(ending) for ending in endings])},
+        {"endings": jsonb([_ending(ending) for ending in endings]), "count": len(endings)},
     )
 
 
