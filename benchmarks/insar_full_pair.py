@@ -100,7 +100,7 @@ def real_burst(out: Path) -> dict[str, str]:
     spent = []
     for _ in range(2):  # the first run compiles
         start = time.process_time()
-        tile = form_tile(setup, plan.mosaic, Measurement(products[0], pair.swath), Measurement(products[1], pair.swath))
+        tile = form_tile(setup, plan.mosaic, Measurement(products[0], pair.swath), Measurement(products[1], pair.secondary_swath))
         spent.append(time.process_time() - start)
     y, x = np.meshgrid(np.arange(tile.cross.shape[0]) * 7.0 + 3, np.arange(tile.cross.shape[1]) * 19.0 + 9, indexing="ij")
     row, column, *_ = setup.geometry.at(y, x, np.full(y.shape, 500.0))

@@ -40,9 +40,8 @@ def test_without_faults_the_checks_are_silent(volcano: MadePair, volcano_prepare
     assert all(f.passed for f in registration_findings(prepared, prepared.plan.bursts[0], good, 2))
 
 
-def test_missing_deramp_is_seen_by_truth(volcano: MadePair, volcano_prepared: Volcano, good: Tile) -> None:
+def test_missing_deramp_is_seen_by_truth(volcano: MadePair, volcano_prepared: Volcano) -> None:
     bad = burst_tile(volcano_prepared[1], faults=Faults(deramp=False))
-    assert coherence_is_blind(good, bad, 0.1)
     seen = judged(volcano, volcano_prepared[1], bad)
     assert seen.ratio_ideal > 2
     assert max(map(abs, seen.ramp_mrad)) > 100
