@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = sorted([ROOT / "src", *ROOT.glob("formats/src"), *ROOT.glob("algorithms/*/src")])
 MODULES = sorted(file for package in PACKAGES for file in package.rglob("*.py"))
-MIGRATIONS = sorted((ROOT / "src" / "armillary" / "schema").rglob("*.sql"))
+MIGRATIONS = sorted((ROOT / "src" / "armillary" / "schema").rglob("migrations/*.sql"))
 LONGEST_FUNCTION = 60
 
 # What only the server installs: the light half must not import it.

@@ -94,7 +94,7 @@ def start_archive() -> str:
     program = str(ROOT / "examples" / "archive" / "archive.py")
     process = subprocess.Popen(
         [sys.executable, program, "--folder", str(ARCHIVE), "--refuse-first", "1"],
-        stdout=subprocess.PIPE, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout
     url = process.stdout.readline().strip()
@@ -114,7 +114,8 @@ def apply_definitions(archive: str) -> None:
     (DEFINITIONS / "rules.yaml").write_text(
         rules.replace("then: {run: browse", f"then: {{parameters: {{pace_seconds: {PACE_SECONDS}}}, run: browse")
     )
-    armillary("apply", str(folder / "collections.yaml"), str(folder), str(DEFINITIONS))
+    armillary("apply", str(folder))
+    armillary("apply", str(DEFINITIONS))
 
 
 def kill_a_worker() -> str | None:
@@ -125,7 +126,7 @@ def kill_a_worker() -> str | None:
     job = wait_for("a running job", lambda: next(iter(jobs_of("browse", "running")), None))
     time.sleep(1.0)  # into the middle of it
     attempt = job_details(job["id"])["attempts"][-1]
-    worker = next(one for one in query("worker", "list")["workers"] if one["id"] == attempt["worker"])
+    worker = next(one for one in listed("worker", "list") if one["id"] == attempt["worker_id"])
     print(f"    kill -9 worker {worker['pid']}, which runs attempt {attempt['number']} of job {job['id']}")
     for pid in [*descendants(worker["pid"]), worker["pid"]]:
         os.kill(pid, signal.SIGKILL)
@@ -146,19 +147,18 @@ def finished_jobs() -> list[dict[str, Any]] | None:
 
 def acknowledged() -> list[dict[str, Any]] | None:
     """The deliveries, once the archive has acknowledged both."""
-    found: list[dict[str, Any]] = query("delivery", "list")["deliveries"]
+    found = listed("delivery", "list")
     return found if sum(one["state"] == "acknowledged" for one in found) >= 2 else None
 
 
 def jobs_of(algorithm: str, state: str) -> list[dict[str, Any]]:
     """Jobs of an algorithm in a state."""
-    found: list[dict[str, Any]] = query("job", "list", "--algorithm", algorithm, "--state", state)["jobs"]
-    return found
+    return listed("job", "list", "--algorithm", algorithm, "--state", state)
 
 
 def job_details(job: str) -> dict[str, Any]:
     """A job with its attempts."""
-    found: dict[str, Any] = query("job", "show", job)
+    found: dict[str, Any] = json.loads(run(command("job", "show", job, "--json"), quiet=True))
     return found
 
 
@@ -212,9 +212,9 @@ def wait_for(what: str, question: Callable[[], Any]) -> Any:
     return answer
 
 
-def query(*arguments: str) -> Any:
-    """A command's JSON."""
-    return json.loads(run(command(*arguments, "--json"), quiet=True))
+def listed(*arguments: str) -> list[dict[str, Any]]:
+    """What a command lists, one JSON document a line."""
+    return [json.loads(line) for line in run(command(*arguments, "--json"), quiet=True).splitlines()]
 
 
 def armillary(*arguments: str) -> None:

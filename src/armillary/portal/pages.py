@@ -2,7 +2,7 @@
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
@@ -11,9 +11,6 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse,
 from armillary.base.errors import ArmillaryError, NotAuthenticated, from_problem
 from armillary.base.units import human_size
 from armillary.portal.footprint import drawing
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 router = APIRouter(include_in_schema=False)
 
@@ -31,8 +28,9 @@ SHOWN = 20
 
 
 @functools.cache
-def templates() -> "Environment":
+def templates() -> Any:
     """The templates; made at the first page, since a server starts faster without."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
