@@ -47,14 +47,18 @@ def main() -> None:
     product = next((job.parent / "outputs" / "interferogram").iterdir())
     quality = json.loads((product / "quality.json").read_text())
     samples = samples_of(made, quality["bursts"])
-    print(f"\nprocessed {len(quality['bursts'])} bursts, {samples / 1e6:.0f} million samples a date: {wall:.1f} s, "
-          f"{cpu:.1f} CPU s, peak {peak / 2**20:.2f} GiB, {cpu / samples * 34.74e6:.2f} CPU s per 34.7 million samples; "
-          f"load {os.getloadavg()[0]:.1f}")
+    print(
+        f"\nprocessed {len(quality['bursts'])} bursts, {samples / 1e6:.0f} million samples a date: {wall:.1f} s, "
+        f"{cpu:.1f} CPU s, peak {peak / 2**20:.2f} GiB, {cpu / samples * 34.74e6:.2f} CPU s per 34.7 million samples; "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
     table("stages", {k: f"{v['wall_s']:8.1f} s wall {v['cpu_s']:8.1f} s CPU" for k, v in quality["seconds"].items()})
     table("against the truth", against_truth(job, made.truth))
     seams = [(abs(s["phase_mrad"]), s["sigma_mrad"]) for s in quality["seams"]]
-    print(f"\nseams: largest {max(s[0] for s in seams):.2f} mrad (its standard error {max(seams)[1]:.2f}), "
-          f"rms {np.sqrt(np.mean([s[0] ** 2 for s in seams])):.2f} of {len(seams)}; esd {quality['esd']['shift_lines']:+.6f} lines")
+    print(
+        f"\nseams: largest {max(s[0] for s in seams):.2f} mrad (its standard error {max(seams)[1]:.2f}), "
+        f"rms {np.sqrt(np.mean([s[0] ** 2 for s in seams])):.2f} of {len(seams)}; esd {quality['esd']['shift_lines']:+.6f} lines"
+    )
     if options.two:
         print(side_by_side(work, made))
 
@@ -100,24 +104,35 @@ def real_burst(out: Path) -> dict[str, str]:
     spent = []
     for _ in range(2):  # the first run compiles
         start = time.process_time()
-        tile = form_tile(setup, plan.mosaic, Measurement(products[0], pair.swath), Measurement(products[1], pair.secondary_swath))
+        tile = form_tile(
+            setup, plan.mosaic, Measurement(products[0], pair.swath), Measurement(products[1], pair.secondary_swath)
+        )
         spent.append(time.process_time() - start)
-    y, x = np.meshgrid(np.arange(tile.cross.shape[0]) * 7.0 + 3, np.arange(tile.cross.shape[1]) * 19.0 + 9, indexing="ij")
+    y, x = np.meshgrid(
+        np.arange(tile.cross.shape[0]) * 7.0 + 3, np.arange(tile.cross.shape[1]) * 19.0 + 9, indexing="ij"
+    )
     row, column, *_ = setup.geometry.at(y, x, np.full(y.shape, 500.0))
     latitude = elevation.latitude0_deg + row * elevation.step_latitude_deg
     longitude = elevation.longitude0_deg + column * elevation.step_longitude_deg
     margin = 0.02  # what higher or lower ground can move a cell by
-    known = ((longitude > west + margin) & (longitude < east - margin) & (latitude < grid.latitude0_deg - margin)
-             & (latitude > float(grid.latitudes()[-1]) + margin))
+    known = (
+        (longitude > west + margin)
+        & (longitude < east - margin)
+        & (latitude < grid.latitude0_deg - margin)
+        & (latitude > float(grid.latitudes()[-1]) + margin)
+    )
     tile.count[~known] = 0
     seen = burst_accuracy(pair, tile, plan.mosaic, Truth.load(made.truth, plan.mosaic))
-    return {"CPU seconds of the burst, after compilation": f"{spent[1]:.2f}",
-            "peak memory with the simulator's (GiB)": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f}",
-            "rms (rad)": f"{seen.rms_rad:.4f}", "rms / bound, looks from the windows": f"{seen.ratio_ideal:.3f}",
-            "rms / bound, looks measured on the image": f"{seen.ratio_measured:.3f}",
-            "bias (mrad)": f"{seen.bias_mrad:+.2f} ± {seen.bias_sigma_mrad:.2f}",
-            "ramp in azimuth, range (mrad)": f"{seen.ramp_mrad[0]:+.2f}, {seen.ramp_mrad[1]:+.2f}",
-            "cells": str(seen.cells)}
+    return {
+        "CPU seconds of the burst, after compilation": f"{spent[1]:.2f}",
+        "peak memory with the simulator's (GiB)": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f}",
+        "rms (rad)": f"{seen.rms_rad:.4f}",
+        "rms / bound, looks from the windows": f"{seen.ratio_ideal:.3f}",
+        "rms / bound, looks measured on the image": f"{seen.ratio_measured:.3f}",
+        "bias (mrad)": f"{seen.bias_mrad:+.2f} ± {seen.bias_sigma_mrad:.2f}",
+        "ramp in azimuth, range (mrad)": f"{seen.ramp_mrad[0]:+.2f}, {seen.ramp_mrad[1]:+.2f}",
+        "cells": str(seen.cells),
+    }
 
 
 def pair(work: Path, bursts: int) -> tuple[pairs.MadePair, str]:
@@ -137,11 +152,14 @@ def pair(work: Path, bursts: int) -> tuple[pairs.MadePair, str]:
             made = pairs.make_pair(pairs.PairSpec(swaths=pairs.FULL, source="none", seed=5), out)
         mark.write_text(json.dumps({"wall_s": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}))
     safes = sorted(out.glob("*.SAFE"))
-    made = pairs.MadePair(safes[0], safes[1], out / "elevation.tif", tuple(sorted(out.glob("*.EOF"))),
-                          out / "truth" / "truth.npz")
+    made = pairs.MadePair(
+        safes[0], safes[1], out / "elevation.tif", tuple(sorted(out.glob("*.EOF"))), out / "truth" / "truth.npz"
+    )
     spent = json.loads(mark.read_text())
-    return made, (f"{out.name}, simulated in {spent['wall_s']:.0f} s wall, {spent['cpu_s']:.0f} CPU s "
-                  f"({spent['cpu_s'] / (3 * bursts):.1f} per burst of both dates)")
+    return made, (
+        f"{out.name}, simulated in {spent['wall_s']:.0f} s wall, {spent['cpu_s']:.0f} CPU s "
+        f"({spent['cpu_s'] / (3 * bursts):.1f} per burst of both dates)"
+    )
 
 
 def bounds(work: Path) -> dict[str, str]:
@@ -231,9 +249,11 @@ def against_truth(job: Path, truth: Path) -> dict[str, str]:
         "rms / bound, looks measured on the image": max(r.ratio_measured for r in rows),
         "largest |bias| (mrad)": max(abs(r.bias_mrad) for r in rows),
         "its standard error (mrad)": max(r.bias_sigma_mrad for r in rows),
-        "largest |ramp| over a burst (mrad)": max(max(map(abs, r.ramp_mrad)) for r in rows)}
+        "largest |ramp| over a burst (mrad)": max(max(map(abs, r.ramp_mrad)) for r in rows),
+    }
     return {f"{k}, worst of {len(rows)} bursts": f"{v:9.3f}" for k, v in worst.items()} | {
-        "wrong cycles in the mosaic": f"{rows[0].wrong_cycles}"}
+        "wrong cycles in the mosaic": f"{rows[0].wrong_cycles}"
+    }
 
 
 def side_by_side(work: Path, made: pairs.MadePair) -> str:

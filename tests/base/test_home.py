@@ -1,6 +1,5 @@
 """A home has one server at a time, and says which."""
 
-import os
 import subprocess
 import sys
 
@@ -9,7 +8,13 @@ import pytest
 from armillary.base.errors import Conflict
 from armillary.base.home import locked, write_private
 
-HOLD = "import sys, pathlib; from armillary.base.home import locked\nwith locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+HOLD = """
+import sys, pathlib
+from armillary.base.home import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_a_second_holder_is_told_who_the_first_is_and_a_kill_lets_go(tmp_path):
@@ -27,4 +32,4 @@ def test_a_second_holder_is_told_who_the_first_is_and_a_kill_lets_go(tmp_path):
 
 def test_a_private_file_is_ours_alone(tmp_path):
     write_private(tmp_path / "x" / "token", "secret")
-    assert os.stat(tmp_path / "x" / "token").st_mode & 0o777 == 0o600
+    assert (tmp_path / "x" / "token").stat().st_mode & 0o777 == 0o600

@@ -1,7 +1,6 @@
 """A store: written once, whole or not at all, its own instance's."""
 
 import hashlib
-import os
 
 import pytest
 
@@ -37,7 +36,7 @@ async def test_a_key_is_never_written_twice_and_a_broken_stream_leaves_nothing(t
     with pytest.raises(ConnectionError):
         await store.write("other", broken())
     assert [key async for key, _ in store.list()] == ["k"]
-    assert sorted(os.listdir(tmp_path / "store")) == ["k"]
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["k"]
 
 
 async def test_another_instance_is_refused_its_own_is_not(tmp_path):
@@ -61,7 +60,7 @@ async def test_deleting_takes_empty_folders_along(tmp_path):
     store = Store(str(tmp_path / "store"))
     await store.write("a/b/c", chunks(b"1"))
     await store.delete(["a/b/c", "never/there"])
-    assert os.listdir(tmp_path / "store") == []
+    assert list((tmp_path / "store").iterdir()) == []
     with pytest.raises(NotFound):
         [part async for part in store.read("a/b/c")]
 

@@ -26,6 +26,7 @@ def noiseless_image(noiseless: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def edited(noiseless: Path, tmp_path: Path) -> Callable[[Callable[[Any], None]], Path]:
     """A copy of the small set after a function has changed its partition's group."""
+
     def copy(change: Callable[[Any], None]) -> Path:
         target = tmp_path / f"edited-{len(list(tmp_path.iterdir()))}.ps.zarr"
         shutil.copytree(noiseless, target)

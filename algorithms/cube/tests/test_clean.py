@@ -18,9 +18,7 @@ CELL = 15.0
 ON_PIXELS = (
     simulate.Source(-330, 210, 1.0), simulate.Source(150, -300, 0.3), simulate.Source(405, 75, 0.85),
 )  # fmt: skip
-DEEP = replace(
-    REQUEST, keep=("psf", "model", "residual"), clean=CleanSettings(sigma=0, threshold_jy=2e-4, majors=20)
-)
+DEEP = replace(REQUEST, keep=("psf", "model", "residual"), clean=CleanSettings(sigma=0, threshold_jy=2e-4, majors=20))
 
 
 def flux_near(model: np.ndarray, source: simulate.Source) -> float:

@@ -68,9 +68,7 @@ def test_imaging_is_linear(seed: int, scale: float) -> None:
     uvw, a, weights = samples(seed, 400)
     b = samples(seed + 1, 400)[1]
     both = dirty_image(grid, uvw, FREQUENCY_HZ, (a + np.float32(scale) * b), weights)
-    apart = dirty_image(grid, uvw, FREQUENCY_HZ, a, weights) + scale * dirty_image(
-        grid, uvw, FREQUENCY_HZ, b, weights
-    )
+    apart = dirty_image(grid, uvw, FREQUENCY_HZ, a, weights) + scale * dirty_image(grid, uvw, FREQUENCY_HZ, b, weights)
     size = np.abs(a).sum() + abs(scale) * np.abs(b).sum()
     assert np.abs(both - apart).max() <= 1e-5 * size
 

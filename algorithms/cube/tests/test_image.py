@@ -145,7 +145,9 @@ def test_partitions_of_one_field_are_imaged_together(tmp_path: Path) -> None:
 
 
 def test_w_term_switch_is_within_tolerance_of_the_full_term(tmp_path: Path) -> None:
-    narrow = small(antennas_enu_m=simulate.y_shaped(120.0, per_arm=4), sources=(simulate.Source(-60, 45, 1.0),), channels=2)
+    narrow = small(
+        antennas_enu_m=simulate.y_shaped(120.0, per_arm=4), sources=(simulate.Source(-60, 45, 1.0),), channels=2
+    )
     path = simulate.simulate(narrow, tmp_path / "narrow.ps.zarr")
     request = replace(REQUEST, size=(32, 32), w_term="auto")
     chosen = image(path, tmp_path / "auto", request)

@@ -31,7 +31,13 @@ def start(folder: Path, algorithm: str, inputs: dict[str, list[Path]], **paramet
                 inside.symlink_to(path, target_is_directory=True)
             item = json.loads((path / "granule.json").read_text()) if (path / "granule.json").exists() else {}
             given.setdefault(role, []).append(
-                {"collection": "any", "id": path.name, "revision": 1, "path": str(inside.relative_to(folder)), "item": item}
+                {
+                    "collection": "any",
+                    "id": path.name,
+                    "revision": 1,
+                    "path": str(inside.relative_to(folder)),
+                    "item": item,
+                }
             )
     job = {
         "job": "00000000-0000-0000-0000-000000000001", "attempt": 1,
@@ -147,12 +153,10 @@ def test_a_processing_set_can_be_imported_by_a_job(granule: Path, tmp_path: Path
 
 
 def test_the_definitions_name_each_other_and_this_program() -> None:
-    documents = [
-        document
-        for name in sorted(ROOT.glob("*.yaml"))
-        for document in yaml.safe_load_all(name.read_text())
-    ]
-    of_kind = {kind: {d["id"]: d for d in documents if d["kind"] == kind} for kind in ("collection", "algorithm", "rule")}
+    documents = [document for name in sorted(ROOT.glob("*.yaml")) for document in yaml.safe_load_all(name.read_text())]
+    of_kind = {
+        kind: {d["id"]: d for d in documents if d["kind"] == kind} for kind in ("collection", "algorithm", "rule")
+    }
     for algorithm in of_kind["algorithm"].values():
         assert algorithm["run"]["command"][0] == "armillary-cube"
         assert (ROOT / algorithm["environment"]["lock"]).is_file()

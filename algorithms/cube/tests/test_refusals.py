@@ -104,7 +104,10 @@ def without(name: str) -> Callable[[Any], None]:
         (frequencies(-AXIS), "not positive"),
         (frequencies(AXIS[np.random.default_rng(0).permutation(16)]), "do not run one way"),
         (frequencies(AXIS + np.where(np.arange(16) > 8, 9_000.0, 0.0)), "unevenly spaced"),
-        (attribute("field_and_source_base_xds/FIELD_PHASE_CENTER_DIRECTION", frame="fk4"), "sky frame 'fk4' is unknown"),
+        (
+            attribute("field_and_source_base_xds/FIELD_PHASE_CENTER_DIRECTION", frame="fk4"),
+            "sky frame 'fk4' is unknown",
+        ),
         (two_phase_centres, "mosaic"),
         (without("frequency"), "lacks"),
         (without("WEIGHT"), "lacks"),

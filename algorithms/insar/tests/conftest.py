@@ -21,8 +21,13 @@ ONE_BURST = (SwathLayout("IW1", 0, 0, 3000, 500, 420, 1, 1.590368784, 12, 60),)
 
 def write_job(folder: Path, made: MadePair, parameters: dict[str, Any] | None = None, **more: list[Path]) -> Path:
     """A job folder whose inputs are links to a simulated pair."""
-    roles = {"reference": [made.reference], "secondary": [made.secondary], "elevation": [made.elevation],
-             "orbits": list(made.orbits), **more}
+    roles = {
+        "reference": [made.reference],
+        "secondary": [made.secondary],
+        "elevation": [made.elevation],
+        "orbits": list(made.orbits),
+        **more,
+    }
     inputs: dict[str, list[dict[str, Any]]] = {}
     for role, paths in roles.items():
         for path in paths:
@@ -30,9 +35,16 @@ def write_job(folder: Path, made: MadePair, parameters: dict[str, Any] | None = 
             place.mkdir(parents=True, exist_ok=True)
             (place / path.name).symlink_to(path.resolve())
             inputs.setdefault(role, []).append(
-                {"collection": role, "id": path.name, "revision": 1, "path": str(place.relative_to(folder))})
-    said = {"job": "test", "attempt": 1, "parameters": parameters or {}, "inputs": inputs, "resources": {"cpu": 2},
-            "outputs": {"interferogram": {"collection": "interferogram"}}}
+                {"collection": role, "id": path.name, "revision": 1, "path": str(place.relative_to(folder))}
+            )
+    said = {
+        "job": "test",
+        "attempt": 1,
+        "parameters": parameters or {},
+        "inputs": inputs,
+        "resources": {"cpu": 2},
+        "outputs": {"interferogram": {"collection": "interferogram"}},
+    }
     (folder / "job.json").write_text(json.dumps(said))
     return folder / "job.json"
 
@@ -45,10 +57,15 @@ def prepared_pair(folder: Path, made: MadePair, parameters: dict[str, Any] | Non
 def burst_tile(prepared: Prepared, index: int = 0, faults: Faults | None = None, **changed: Any) -> Tile:
     """The tile of one burst, with faults or with other orbits or elevation."""
     pair = prepared.plan.bursts[index]
-    setup = set_up(pair, *changed.get("orbits", prepared.orbits), changed.get("elevation", prepared.elevation),
-                   faults=faults)
-    return form_tile(setup, prepared.plan.mosaic, Measurement(prepared.plan.reference, pair.swath),
-                     Measurement(prepared.plan.secondary, pair.secondary_swath))
+    setup = set_up(
+        pair, *changed.get("orbits", prepared.orbits), changed.get("elevation", prepared.elevation), faults=faults
+    )
+    return form_tile(
+        setup,
+        prepared.plan.mosaic,
+        Measurement(prepared.plan.reference, pair.swath),
+        Measurement(prepared.plan.secondary, pair.secondary_swath),
+    )
 
 
 @pytest.fixture(scope="session")

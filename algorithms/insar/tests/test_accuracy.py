@@ -27,7 +27,8 @@ def still_tiles(still_prepared: tuple[Job, Prepared]) -> dict[str, Tile]:
 
 
 def test_phase_reaches_the_cramer_rao_bound_without_bias_or_ramp(
-        volcano: MadePair, volcano_prepared: tuple[Job, Prepared], volcano_tiles: dict[str, Tile]) -> None:
+    volcano: MadePair, volcano_prepared: tuple[Job, Prepared], volcano_tiles: dict[str, Tile]
+) -> None:
     plan = volcano_prepared[1].plan
     truth = Truth.load(volcano.truth, plan.mosaic)
     for pair in plan.bursts:
@@ -40,31 +41,36 @@ def test_phase_reaches_the_cramer_rao_bound_without_bias_or_ramp(
         assert abs(seen.mean_coherence - seen.true_coherence) < 0.01
 
 
-def test_no_cycle_is_wrong(volcano: MadePair, volcano_prepared: tuple[Job, Prepared],
-                           volcano_tiles: dict[str, Tile]) -> None:
+def test_no_cycle_is_wrong(
+    volcano: MadePair, volcano_prepared: tuple[Job, Prepared], volcano_tiles: dict[str, Tile]
+) -> None:
     plan = volcano_prepared[1].plan
     truth = Truth.load(volcano.truth, plan.mosaic)
     assert np.nanmin(truth.range_change_m) < -0.08, "the fixture must have several fringes"
     assert wrong_cycles(plan.bursts, volcano_tiles, plan.mosaic, truth, plan.wavelength_m) == 0
 
 
-def test_uplift_lowers_the_phase(volcano: MadePair, volcano_prepared: tuple[Job, Prepared],
-                                 volcano_tiles: dict[str, Tile]) -> None:
+def test_uplift_lowers_the_phase(
+    volcano: MadePair, volcano_prepared: tuple[Job, Prepared], volcano_tiles: dict[str, Tile]
+) -> None:
     """The stated sign: positive phase means farther at the secondary date; the volcano rises, so its phase is negative."""
     prepared = volcano_prepared[1]
     merged_low = []
     for pair in prepared.plan.bursts:
         tile = volcano_tiles[pair.name]
         truth = Truth.load(volcano.truth, prepared.plan.mosaic).range_change_m
-        mine = truth[tile.first_row:tile.first_row + tile.cross.shape[0],
-                     tile.first_column:tile.first_column + tile.cross.shape[1]]
+        mine = truth[
+            tile.first_row : tile.first_row + tile.cross.shape[0],
+            tile.first_column : tile.first_column + tile.cross.shape[1],
+        ]
         gentle = (mine < -0.001) & (mine > -0.005) & (tile.count == LOOKS)
         merged_low.append(np.angle(tile.cross[gentle]).mean())
     assert max(merged_low) < -0.2
 
 
-def test_seams_of_two_subswaths_by_three_bursts_close(still_prepared: tuple[Job, Prepared],
-                                                      still_tiles: dict[str, Tile]) -> None:
+def test_seams_of_two_subswaths_by_three_bursts_close(
+    still_prepared: tuple[Job, Prepared], still_tiles: dict[str, Tile]
+) -> None:
     seams = esd.all_overlaps(still_prepared[1].plan.bursts, still_tiles, LOOKS)
     assert sum(o.along_track for o in seams) == 4
     assert sum(not o.along_track for o in seams) >= 3
@@ -76,8 +82,9 @@ def test_seams_of_two_subswaths_by_three_bursts_close(still_prepared: tuple[Job,
 
 
 @pytest.mark.parametrize("injected_lines", [0.01, -0.01, 0.001])
-def test_esd_recovers_a_timing_error_of_the_resampler(still_prepared: tuple[Job, Prepared], still_tiles: dict[str, Tile],
-                                                      injected_lines: float) -> None:
+def test_esd_recovers_a_timing_error_of_the_resampler(
+    still_prepared: tuple[Job, Prepared], still_tiles: dict[str, Tile], injected_lines: float
+) -> None:
     prepared = still_prepared[1]
     line_s = prepared.plan.mosaic.line_s
     faults = Faults(azimuth_timing_s=injected_lines * line_s)
@@ -110,7 +117,9 @@ def test_ascending_pairs_work_too(tmp_path_factory: pytest.TempPathFactory) -> N
     made = make_pair(spec, folder / "pair")
     _, prepared = prepared_pair(folder / "job", made)
     pair = prepared.plan.bursts[0]
-    seen = burst_accuracy(pair, burst_tile(prepared), prepared.plan.mosaic, Truth.load(made.truth, prepared.plan.mosaic))
+    seen = burst_accuracy(
+        pair, burst_tile(prepared), prepared.plan.mosaic, Truth.load(made.truth, prepared.plan.mosaic)
+    )
     assert prepared.plan.reference.ascending
     assert seen.ratio_ideal < 1.15
     assert abs(seen.bias_mrad) < 2 + 3 * seen.bias_sigma_mrad

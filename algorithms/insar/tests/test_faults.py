@@ -25,7 +25,9 @@ def good(volcano_prepared: Volcano) -> Tile:
 
 
 def judged(made: MadePair, prepared: Prepared, tile: Tile) -> BurstAccuracy:
-    return burst_accuracy(prepared.plan.bursts[0], tile, prepared.plan.mosaic, Truth.load(made.truth, prepared.plan.mosaic))
+    return burst_accuracy(
+        prepared.plan.bursts[0], tile, prepared.plan.mosaic, Truth.load(made.truth, prepared.plan.mosaic)
+    )
 
 
 def coherence_is_blind(good: Tile, bad: Tile, by: float = 0.01) -> bool:
@@ -48,8 +50,9 @@ def test_missing_deramp_is_seen_by_truth(volcano: MadePair, volcano_prepared: Vo
 
 
 @pytest.mark.parametrize("lines", [0.01, 0.1])
-def test_azimuth_timing_is_seen_by_truth_and_seams(volcano: MadePair, volcano_prepared: Volcano, good: Tile,
-                                                   lines: float) -> None:
+def test_azimuth_timing_is_seen_by_truth_and_seams(
+    volcano: MadePair, volcano_prepared: Volcano, good: Tile, lines: float
+) -> None:
     prepared = volcano_prepared[1]
     faults = Faults(azimuth_timing_s=lines * prepared.plan.mosaic.line_s)
     tiles = {p.name: burst_tile(prepared, k, faults) for k, p in enumerate(prepared.plan.bursts)}
@@ -84,7 +87,9 @@ def test_flat_elevation_is_seen_by_truth(volcano: MadePair, volcano_prepared: Vo
     assert judged(volcano, prepared, bad).ratio_ideal > 3
 
 
-def test_orbit_error_of_five_centimetres_is_seen_by_truth(volcano: MadePair, volcano_prepared: Volcano, good: Tile) -> None:
+def test_orbit_error_of_five_centimetres_is_seen_by_truth(
+    volcano: MadePair, volcano_prepared: Volcano, good: Tile
+) -> None:
     prepared = volcano_prepared[1]
     one, two = prepared.orbits
     up = two.position_m / np.linalg.norm(two.position_m, axis=1, keepdims=True)
@@ -101,12 +106,14 @@ def residual(prepared: Prepared, speed: float = 1.0, doppler: bool = True) -> tu
         swath = replace(swath, doppler=tuple(replace(p, coefficients=(0.0,)) for p in swath.doppler))
     orbit = burst_orbit(swath, pair.burst, prepared.orbits[0])
     slow = OrbitPolynomial(orbit.centre_s, orbit.scale_s / speed, orbit.coefficients)
-    return carrier_residual(prepared.plan.reference, pair.swath, pair.burst, prepared.orbits[0],
-                            carrier(swath, pair.burst, slow))
+    return carrier_residual(
+        prepared.plan.reference, pair.swath, pair.burst, prepared.orbits[0], carrier(swath, pair.burst, slow)
+    )
 
 
-def test_wrong_steering_velocity_is_seen_by_the_deramped_spectrum(volcano: MadePair, volcano_prepared: Volcano,
-                                                                  good: Tile) -> None:
+def test_wrong_steering_velocity_is_seen_by_the_deramped_spectrum(
+    volcano: MadePair, volcano_prepared: Volcano, good: Tile
+) -> None:
     """On a synchronised pair the interferogram hides it: deramp and reramp cancel."""
     prepared = volcano_prepared[1]
     right, wrong = residual(prepared), residual(prepared, speed=7500 / 7595)
@@ -114,8 +121,9 @@ def test_wrong_steering_velocity_is_seen_by_the_deramped_spectrum(volcano: MadeP
     assert abs(wrong[1]) > 4 * max(abs(right[1]), 1)
 
 
-def test_dropped_doppler_is_seen_by_the_deramped_spectrum(volcano: MadePair, volcano_prepared: Volcano,
-                                                          good: Tile) -> None:
+def test_dropped_doppler_is_seen_by_the_deramped_spectrum(
+    volcano: MadePair, volcano_prepared: Volcano, good: Tile
+) -> None:
     prepared = volcano_prepared[1]
     bad = burst_tile(prepared, faults=Faults(drop_doppler=True))
     assert coherence_is_blind(good, bad)

@@ -40,8 +40,9 @@ def test_geodetic_conversion_closes_and_agrees_with_the_simulators(lat: float, l
 
 @given(st.floats(-60, 60), st.floats(-170, 170), st.booleans(), st.floats(0, 4000))
 @settings(max_examples=20, deadline=None)
-def test_radar_to_ground_and_back_closes_and_agrees_with_the_simulators(lat: float, lon: float, ascending: bool,
-                                                                         height: float) -> None:
+def test_radar_to_ground_and_back_closes_and_agrees_with_the_simulators(
+    lat: float, lon: float, ascending: bool, height: float
+) -> None:
     vectors = orbit_over(lat, lon, 870_000.0, 40_000.0, ascending)
     orbit = polynomial(vectors, 39_990, 40_010)
     t, r = np.array([39_995.0, 40_000.0, 40_004.0]), np.array([820_000.0, 870_000.0, 930_000.0])
@@ -69,7 +70,9 @@ def test_polynomials_of_a_full_burst_are_exact_to_two_micrometres() -> None:
     x = rdr2geo(one, window.start_s + line * window.line_s, window.near_m + sample * window.sample_m, height)
     t2, r2 = geo2rdr(two, x)
     lat, lon, _ = to_geodetic(x)
-    exact = np.stack([(lat - 32) * -3600, (lon + 10) * 3600, t2 - 23_998.5, r2 - window.near_m - sample * window.sample_m])
+    exact = np.stack(
+        [(lat - 32) * -3600, (lon + 10) * 3600, t2 - 23_998.5, r2 - window.near_m - sample * window.sample_m]
+    )
     base = np.floor(sample / 32) * 32
     low, high = (geometry.at(line, s, height) for s in (base, base + 32))
     seen = low + (high - low) * (sample - base) / 32
@@ -97,8 +100,10 @@ def test_hermite_orbit_predicts_left_out_vectors_of_a_real_orbit_file(real_data:
     epoch = datetime(2023, 10, 13)
     full = read_eof(path, epoch, around=(datetime(2023, 10, 13, 5), datetime(2023, 10, 13, 6)), margin_s=0)
     half = StateVectors(full.time_s[::2], full.position_m[::2], full.velocity_m_s[::2])
-    errors = [np.linalg.norm(interpolate(half, t) - p) for t, p in zip(full.time_s[5:-5:2], full.position_m[5:-5:2],
-                                                                       strict=True)]
+    errors = [
+        np.linalg.norm(interpolate(half, t) - p)
+        for t, p in zip(full.time_s[5:-5:2], full.position_m[5:-5:2], strict=True)
+    ]
     assert len(errors) > 100
     assert max(errors) < 1e-3
 
@@ -118,11 +123,12 @@ def test_geo2rdr_agrees_with_sarsen(volcano_prepared: tuple[Job, Prepared]) -> N
     theirs = orbit_module.OrbitPolyfitInterpolator.from_position(position)
     lat, lon = np.meshgrid(np.linspace(30.95, 31.1, 12), np.linspace(-8.5, -8.25, 15), indexing="ij")
     points = to_ecef(lat, lon, np.full(lat.shape, 400.0))
-    dem = xr.DataArray(np.moveaxis(points, -1, 0), dims=("axis", "y", "x"),
-                       coords={"axis": [0, 1, 2], "y": lat[:, 0], "x": lon[0]})
+    dem = xr.DataArray(
+        np.moveaxis(points, -1, 0), dims=("axis", "y", "x"), coords={"axis": [0, 1, 2], "y": lat[:, 0], "x": lon[0]}
+    )
     seen = geocoding.backward_geocode(dem, theirs)
     their_t = (seen.azimuth_time.values - epoch) / np.timedelta64(1, "ns") * 1e-9
-    their_r = np.sqrt((seen.dem_distance.values ** 2).sum(axis=seen.dem_distance.dims.index("axis")))
+    their_r = np.sqrt((seen.dem_distance.values**2).sum(axis=seen.dem_distance.dims.index("axis")))
     t, r = geo2rdr(prepared.polynomials[0], points)
     assert np.abs(their_t - t).max() / mosaic.line_s < 5e-4
     assert np.abs(their_r - r).max() < 2e-3
@@ -137,12 +143,14 @@ def test_rdr2geo_agrees_with_isce_topo(real_data: Path) -> None:
     with netCDF4.Dataset(folder / "winnipeg.h5") as file:
         root = next(g for name, g in file["science/LSAR"].groups.items() if name in ("SLC", "RSLC"))
         swath, orbit = root["swaths"], root["metadata/orbit"]
-        vectors = StateVectors(np.array(orbit["time"][:]), np.array(orbit["position"][:]), np.array(orbit["velocity"][:]))
+        vectors = StateVectors(
+            np.array(orbit["time"][:]), np.array(orbit["position"][:]), np.array(orbit["velocity"][:])
+        )
         times = np.array(swath["zeroDopplerTime"][:])
         ranges = np.array(swath["frequencyA/slantRange"][:])
     shape = (lon.size // len(ranges), len(ranges))
     lon, lat, height = (v.reshape(shape) for v in (lon, lat, height))
-    times = times[:shape[0]]
+    times = times[: shape[0]]
     path = polynomial(vectors, float(times[0]), float(times[-1]), 5)
     t, r = np.meshgrid(times, ranges, indexing="ij")
     x = rdr2geo(path, t, r, height, right=False)

@@ -53,13 +53,17 @@ def test_input_files_name_both_scenes_and_the_ellipsoidal_elevation(volcano: Mad
 
 
 def test_baselines_are_read_and_missed() -> None:
-    assert isce2.read_baselines(TOPS_PROC) == [isce2.Baseline("IW1", 115.5, -84.25), isce2.Baseline("IW2", 121.0, -94.0)]
+    assert isce2.read_baselines(TOPS_PROC) == [
+        isce2.Baseline("IW1", 115.5, -84.25),
+        isce2.Baseline("IW2", 121.0, -94.0),
+    ]
     with pytest.raises(Refusal, match="no baseline"):
         isce2.read_baselines("<a/>")
 
 
-def test_results_become_the_same_product(volcano: MadePair, tmp_path: Path,
-                                         volcano_prepared: tuple[Job, Prepared]) -> None:
+def test_results_become_the_same_product(
+    volcano: MadePair, tmp_path: Path, volcano_prepared: tuple[Job, Prepared]
+) -> None:
     job = read_job(write_job(tmp_path, volcano))
     merged = tmp_path / "work" / "merged"
     merged.mkdir(parents=True)
@@ -68,14 +72,26 @@ def test_results_become_the_same_product(volcano: MadePair, tmp_path: Path,
     phase = np.linspace(-9, 9, shape[1], dtype=np.float32) * np.ones(shape, np.float32)
     amplitude = np.full(shape, 50, np.float32)
     amplitude[:5] = 0
-    rasters = {"filt_topophase.unw.geo": np.stack([amplitude, phase]), "phsig.cor.geo": np.full((1, *shape), 0.8, np.float32),
-               "filt_topophase.flat.geo": np.exp(1j * phase)[None].astype(np.complex64),
-               "filt_topophase.unw.conncomp.geo": np.ones((1, *shape), np.uint8)}
+    rasters = {
+        "filt_topophase.unw.geo": np.stack([amplitude, phase]),
+        "phsig.cor.geo": np.full((1, *shape), 0.8, np.float32),
+        "filt_topophase.flat.geo": np.exp(1j * phase)[None].astype(np.complex64),
+        "filt_topophase.unw.conncomp.geo": np.ones((1, *shape), np.uint8),
+    }
     transform = rasterio.Affine(0.002, 0, -8.5, 0, -0.002, 31.1)
     for name, data in rasters.items():
         # A GeoTIFF under the name of topsApp's VRT: rasterio looks at the content.
-        with rasterio.open(merged / f"{name}.vrt", "w", driver="GTiff", count=len(data), height=60, width=80,
-                           dtype=data.dtype.name, crs="EPSG:4326", transform=transform) as file:
+        with rasterio.open(
+            merged / f"{name}.vrt",
+            "w",
+            driver="GTiff",
+            count=len(data),
+            height=60,
+            width=80,
+            dtype=data.dtype.name,
+            crs="EPSG:4326",
+            transform=transform,
+        ) as file:
             file.write(data)
     folder = isce2.publish(job, volcano_prepared[1], tmp_path / "work")
     assert folder.name.endswith("-isce2")

@@ -83,7 +83,9 @@ def test_map_shows_the_displacement_where_it_is(finished: tuple[Job, Path], volc
         theta = np.radians(float(view["incidenceAngle"][1].mean()))
         azimuth = np.radians(float(view["azimuthAngle"][1].mean()))
     toward = np.array([np.sin(theta) * np.cos(azimuth), np.sin(theta) * np.sin(azimuth), np.cos(theta)])
-    i = np.clip(np.rint((truth["enu_latitude_deg"][0] - lat) / -np.diff(truth["enu_latitude_deg"])[0]).astype(int), 0, None)
+    i = np.clip(
+        np.rint((truth["enu_latitude_deg"][0] - lat) / -np.diff(truth["enu_latitude_deg"])[0]).astype(int), 0, None
+    )
     j = np.rint((lon - truth["enu_longitude_deg"][0]) / np.diff(truth["enu_longitude_deg"])[0]).astype(int)
     expected = np.einsum("e,en->n", toward, truth["enu_m"][:, i, j])
     error = seen[rows, columns] - expected
@@ -108,8 +110,9 @@ def test_zipped_products_give_the_same_phase(finished: tuple[Job, Path], tmp_pat
         assert np.array_equal(one.read(1), two.read(1), equal_nan=True)
 
 
-def test_a_killed_job_continues_after_its_last_finished_burst(volcano: MadePair, finished: tuple[Job, Path],
-                                                              tmp_path: Path) -> None:
+def test_a_killed_job_continues_after_its_last_finished_burst(
+    volcano: MadePair, finished: tuple[Job, Path], tmp_path: Path
+) -> None:
     path = write_job(tmp_path, volcano)
     command = [sys.executable, "-m", "armillary_insar.cli", "process", str(path)]
     process_ = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -127,15 +130,17 @@ def test_a_killed_job_continues_after_its_last_finished_burst(volcano: MadePair,
             assert p.stat().st_mtime_ns == kept[p.name]
     log = (tmp_path / "progress.jsonl").read_text()
     assert log.count("from the checkpoint") == len(kept)
-    with rasterio.open(folder / "wrapped_phase.tif") as one, \
-            rasterio.open(finished[1] / "wrapped_phase.tif") as two:
+    with rasterio.open(folder / "wrapped_phase.tif") as one, rasterio.open(finished[1] / "wrapped_phase.tif") as two:
         assert np.array_equal(one.read(1), two.read(1), equal_nan=True)
 
 
 def test_sigterm_ends_as_preempted(volcano: MadePair, tmp_path: Path) -> None:
     path = write_job(tmp_path, volcano)
-    process_ = subprocess.Popen([sys.executable, "-m", "armillary_insar.cli", "process", str(path)],
-                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process_ = subprocess.Popen(
+        [sys.executable, "-m", "armillary_insar.cli", "process", str(path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "progress.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -167,6 +172,7 @@ def test_check_fails_with_the_wrong_orbit(still: MadePair, tmp_path: Path) -> No
     wrong = tmp_path / still.orbits[0].name
     # Thirty metres off in x: the annotation's own points give it away.
     import re
+
     wrong.write_text(re.sub(r'<X unit="m">([-\d.]+)</X>', lambda m: f'<X unit="m">{float(m[1]) + 30}</X>', text))
     made = MadePair(still.reference, still.secondary, still.elevation, (wrong, still.orbits[1]), still.truth)
     result = CliRunner().invoke(main, ["check", str(write_job(tmp_path / "job", made))])
@@ -183,10 +189,22 @@ def test_three_scenes_close(tmp_path: Path) -> None:
     prepared12 = prepared_pair(tmp_path / "12", first)[1]
     prepared13 = prepared_pair(tmp_path / "13", third)[1]
     # The third scene's noise must not be the second's.
-    fill(reference, later, prepared13.orbits[0], prepared13.orbits[1], made_up_scene(spec, reference),
-         every_burst(reference), tmp_path / "b" / "truth", (19, 7), 2, secondary_seed=3)
+    fill(
+        reference,
+        later,
+        prepared13.orbits[0],
+        prepared13.orbits[1],
+        made_up_scene(spec, reference),
+        every_burst(reference),
+        tmp_path / "b" / "truth",
+        (19, 7),
+        2,
+        secondary_seed=3,
+    )
     # Filling wrote the reference again, with the same samples; pair 2→3 takes both dates' later scenes.
-    pair23 = MadePair(first.secondary, third.secondary, first.elevation, (first.orbits[1], third.orbits[1]), first.truth)
+    pair23 = MadePair(
+        first.secondary, third.secondary, first.elevation, (first.orbits[1], third.orbits[1]), first.truth
+    )
     prepared23 = prepared_pair(tmp_path / "23", pair23)[1]
     lon, lat = np.array(prepared12.footprint).T
     grid = geocode.map_grid((lon.min(), lat.min(), lon.max(), lat.max()), 3.0)
@@ -217,6 +235,7 @@ def test_definitions_match_the_code() -> None:
         assert set(rule["when"]) <= set(algorithm["inputs"])
         assert {r["collection"] for r in rule["when"].values()} <= set(collections)
     from importlib.metadata import entry_points
+
     readers = {e.name for e in entry_points(group="armillary.metadata")}
     assert {c["metadata"] for c in collections.values() if "metadata" in c} <= readers
 

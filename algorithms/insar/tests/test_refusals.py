@@ -79,15 +79,32 @@ def test_orbit_file_whose_vectors_end_early(small: MadePair, tmp_path: Path) -> 
     assert "does not cover" in refusal(tmp_path / "job", replace(small, orbits=(short, small.orbits[1]))).message
 
 
-def elevation_with(small: MadePair, path: Path, *, hole: bool = False, tags: dict[str, str] | None = None,
-                   epsg: int = 4326, crop: int | None = None) -> Path:
+def elevation_with(
+    small: MadePair,
+    path: Path,
+    *,
+    hole: bool = False,
+    tags: dict[str, str] | None = None,
+    epsg: int = 4326,
+    crop: int | None = None,
+) -> Path:
     with rasterio.open(small.elevation) as file:
         heights, transform = file.read(1), file.transform
     if hole:
         heights[heights.shape[0] // 2, heights.shape[1] // 2] = np.nan
     heights = heights[:, :crop] if crop else heights
-    with rasterio.open(path, "w", driver="GTiff", height=heights.shape[0], width=heights.shape[1], count=1,
-                       dtype="float32", crs=f"EPSG:{epsg}", transform=transform, nodata=np.nan) as file:
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=heights.shape[0],
+        width=heights.shape[1],
+        count=1,
+        dtype="float32",
+        crs=f"EPSG:{epsg}",
+        transform=transform,
+        nodata=np.nan,
+    ) as file:
         file.write(heights, 1)
         file.update_tags(**(tags or {}))
     return path
@@ -119,8 +136,9 @@ def test_elevation_without_a_datum(small: MadePair, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("epsg", "tags"), [(4326, {"VERTICAL_DATUM": "EGM96"}), (9518, {}), (9707, {})])
-def test_elevation_above_a_geoid_without_the_geoid(small: MadePair, tmp_path: Path, epsg: int,
-                                                   tags: dict[str, str]) -> None:
+def test_elevation_above_a_geoid_without_the_geoid(
+    small: MadePair, tmp_path: Path, epsg: int, tags: dict[str, str]
+) -> None:
     raised = elevation_with(small, tmp_path / "elevation.tif", tags=tags, epsg=epsg)
     said = refusal(tmp_path / "job", replace(small, elevation=raised))
     assert "no geoid grid" in said.message
@@ -158,9 +176,12 @@ def test_samples_of_nothing_but_zeros(small: MadePair, tmp_path: Path) -> None:
 def test_real_placeholder_product_is_refused(real_data: Path, tmp_path: Path) -> None:
     """The real pair in the data has full-size files of zeros; nothing may be computed from them."""
     pair = sorted((real_data / "safe_pair_morocco_eo_tools").glob("*.zip"))
-    made = MadePair(pair[0], pair[1], sorted((real_data / "safe_pair_morocco_eo_tools").glob("dem*.tiff"))[0], (), pair[0])
-    said = refusal(tmp_path, made, {"swaths": ["IW1"], "bursts": [110431], "elevation_datum": "ellipsoid",
-                                    "elevation_fill": 50.0})
+    made = MadePair(
+        pair[0], pair[1], sorted((real_data / "safe_pair_morocco_eo_tools").glob("dem*.tiff"))[0], (), pair[0]
+    )
+    said = refusal(
+        tmp_path, made, {"swaths": ["IW1"], "bursts": [110431], "elevation_datum": "ellipsoid", "elevation_fill": 50.0}
+    )
     assert "only zeros" in said.message or "does not cover" in said.message
 
 
@@ -175,10 +196,19 @@ def test_no_elevation_and_no_secondary(tmp_path: Path) -> None:
         read_job(tmp_path / "job.json")
 
 
-@pytest.mark.parametrize(("said", "field"), [
-    ({"looks": [0, 7]}, "looks"), ({"looks": [19]}, "looks"), ({"area": [1, 2, 0, 3]}, "area"),
-    ({"filter_strength": 2}, "filter_strength"), ({"engine": "abacus"}, "engine"), ({"loooks": [1, 1]}, "loooks"),
-    ({"unwrap": "by hand"}, "unwrap"), ({"posting_arcsec": 0}, "posting_arcsec")])
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ({"looks": [0, 7]}, "looks"),
+        ({"looks": [19]}, "looks"),
+        ({"area": [1, 2, 0, 3]}, "area"),
+        ({"filter_strength": 2}, "filter_strength"),
+        ({"engine": "abacus"}, "engine"),
+        ({"loooks": [1, 1]}, "loooks"),
+        ({"unwrap": "by hand"}, "unwrap"),
+        ({"posting_arcsec": 0}, "posting_arcsec"),
+    ],
+)
 def test_parameters_are_named_when_wrong(said: dict[str, object], field: str) -> None:
     with pytest.raises(Refusal, match=field):
         read_parameters(said)

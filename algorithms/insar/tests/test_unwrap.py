@@ -80,7 +80,9 @@ def test_effective_looks_are_those_of_simulated_speckle() -> None:
 
     from armillary_insar.safe import Swath
 
-    swath = replace(_swath(), range_bandwidth_hz=56.5e6, range_window=0.75, azimuth_bandwidth_hz=327.0, azimuth_window=0.7)
+    swath = replace(
+        _swath(), range_bandwidth_hz=56.5e6, range_window=0.75, azimuth_bandwidth_hz=327.0, azimuth_window=0.7
+    )
     assert isinstance(swath, Swath)
     rng = np.random.default_rng(4)
     shape = (7 * 60, 19 * 60)
@@ -101,5 +103,23 @@ def _swath():  # type: ignore[no-untyped-def]
     from armillary_insar.safe import GridPoints, Swath
 
     none = np.zeros(0)
-    return Swath("IW1", "VV", "", 1507, 23055, 5.3e-3, 64_345_238.12571429, 2.0555563e-3, 5.405e9, 0.0277, 0, 0, 0, 0,
-                 (), (), (), GridPoints(none, none, none, none, none, none, none))
+    return Swath(
+        "IW1",
+        "VV",
+        "",
+        1507,
+        23055,
+        5.3e-3,
+        64_345_238.12571429,
+        2.0555563e-3,
+        5.405e9,
+        0.0277,
+        0,
+        0,
+        0,
+        0,
+        (),
+        (),
+        (),
+        GridPoints(none, none, none, none, none, none, none),
+    )

@@ -68,5 +68,7 @@ def restore(settings: Settings, folder: Path) -> None:
 def _local_store(settings: Settings) -> Path:
     url = settings.store.url or str(settings.home / "store")
     if "://" in url:
-        raise UsageError(f"The store {url} keeps itself.", "Use its own versioning or replication; back up the database by pg_dump.")
+        raise UsageError(
+            f"The store {url} keeps itself.", "Use its own versioning or replication; back up the database by pg_dump."
+        )
     return Path(url)

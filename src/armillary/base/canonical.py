@@ -37,9 +37,7 @@ def _text(value: Any) -> str:
         case list() | tuple():
             return "[" + ",".join(map(_text, value)) + "]"
         case Mapping():
-            return (
-                "{" + ",".join(f"{_key(key)}:{_text(value[key])}" for key in sorted(value, key=_order)) + "}"
-            )
+            return "{" + ",".join(f"{_key(key)}:{_text(value[key])}" for key in sorted(value, key=_order)) + "}"
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 

@@ -24,7 +24,9 @@ def locked(home: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(handle, 500, 0).decode() or "another process"
-            raise Conflict(f"{home} is run by {holder} already.", "Use that one, or give this one a home of its own.") from error
+            raise Conflict(
+                f"{home} is run by {holder} already.", "Use that one, or give this one a home of its own."
+            ) from error
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         yield

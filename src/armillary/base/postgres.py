@@ -32,7 +32,7 @@ from armillary.base.postgres_owner import check_owner_may_enter, give_to_owner, 
 
 NAME = "armillary"  # the role and the database
 PORT = 5432  # only part of the socket's name: nothing listens on TCP
-MAX_SOCKET_BYTES = 107  # sun_path, less its final zero (unix(7))
+MAX_SOCKET_BYTES = 106  # sun_path less its final zero (unix(7)) and the longer port that pg_upgrade takes
 LOCK_SECONDS = 30
 READY_SECONDS = 300  # recovery after a crash may take a while
 STOP_SECONDS = 60
@@ -105,6 +105,11 @@ class Place:
         return self.root / "data"
 
     @property
+    def upgraded(self) -> Path:
+        """Data that an upgrade made and did not live to put in place of the old ones."""
+        return self.root / "data-upgraded"
+
+    @property
     def log(self) -> Path:
         return self.root / "log"
 
@@ -128,9 +133,7 @@ class Place:
             self.log.mkdir(mode=0o700, exist_ok=True)
             give_to_owner(self.root)
         except OSError as error:
-            raise UsageError(
-                f"{error.filename} cannot be made: {error.strerror}.", "Choose another home."
-            ) from error
+            raise UsageError(f"{error.filename} cannot be made: {error.strerror}.", "Choose another home.") from error
 
     def socket_folder(self) -> Path:
         """The folder of the socket: in the home, or the short one that was made for it."""
@@ -175,6 +178,7 @@ def _start_unless_it_runs(place: Place, settings: Mapping[str, str]) -> bool:
     with _lock_or_live(place) as lock:
         if lock is None:
             return False
+        _finish_upgrade(place)
         if not place.data.exists():
             _initialise(place, lock)
         _check_version(place)
@@ -204,6 +208,30 @@ def is_running(home: Path) -> int | None:
 def dsn(home: Path) -> str:
     """How to connect to this home's server, running or not."""
     return Place(home.resolve()).dsn()
+
+
+def upgrade(home: Path, old_programs: Path) -> Path:
+    """Bring the data of an older PostgreSQL to ours, by its own programs and pg_upgrade; returns where the old stay.
+
+    A killed upgrade leaves the old data in place, or the new ones for the next start to take.
+    """
+    place = Place(home.resolve())
+    place.make()
+    with _lock_or_live(place) as lock:
+        if lock is None:
+            raise Conflict(f"PostgreSQL runs in {place.home}.", "Stop it first.")
+        _finish_upgrade(place)
+        old = _check_upgrade(place, old_programs)
+        _forget_the_dead(place)
+        _recover(place, old_programs, lock)
+        making = _make_cluster(place, lock)
+        _pg_upgrade(place, old_programs, making, lock)
+        kept = place.root / f"data-{old}"
+        (making / "data").rename(place.upgraded)
+        place.data.rename(kept)
+        _finish_upgrade(place)
+        shutil.rmtree(making)
+        return kept
 
 
 def major_version() -> int:
@@ -249,9 +277,7 @@ def _lock_or_live(place: Place) -> Iterator[int | None]:
                 return
             if pid and _status(place) == "ready":
                 stop(place.home)  # its socket was swept away: nobody can reach it again
-        raise TransientError(
-            f"Another program is starting or stopping PostgreSQL in {place.home}.", "Try again."
-        )
+        raise TransientError(f"Another program is starting or stopping PostgreSQL in {place.home}.", "Try again.")
     finally:
         os.close(descriptor)
 
@@ -341,6 +367,14 @@ def _end(place: Place, pid: int, first: signal.Signals) -> None:
 
 def _initialise(place: Place, lock: int) -> None:
     """Make the data folder aside and move it into place: one that is there is whole."""
+    making = _make_cluster(place, lock)
+    (making / "data").rename(place.data)
+    _sync_folder(place.root)
+    shutil.rmtree(making)
+
+
+def _make_cluster(place: Place, lock: int) -> Path:
+    """A new folder with new data in its `data`; what an interrupted making left is removed."""
     for left_over in place.root.glob("making-*"):
         shutil.rmtree(left_over)
     password = _read_password(place) or _write_password(place)
@@ -353,18 +387,11 @@ def _initialise(place: Place, lock: int) -> None:
         "--data-checksums", "--no-instructions",
     ]  # fmt: skip
     run([str(binaries() / "initdb"), *options, f"--pgdata={making / 'data'}"], lock)
-    (making / "data").rename(place.data)
-    _sync_folder(place.root)
-    shutil.rmtree(making)
+    return making
 
 
 def _check_version(place: Place) -> None:
-    try:
-        found = int((place.data / "PG_VERSION").read_text())
-    except (FileNotFoundError, ValueError) as error:
-        raise Conflict(
-            f"{place.data} is not a PostgreSQL data folder.", "Move it away, or restore it from a backup."
-        ) from error
+    found = _version_of(place.data)
     if found != major_version():
         raise Conflict(
             f"{place.data} is of PostgreSQL {found}; this Armillary brings PostgreSQL {major_version()}.",
@@ -372,6 +399,15 @@ def _check_version(place: Place) -> None:
             if found < major_version()
             else "Run the newer Armillary that made it.",
         )
+
+
+def _version_of(data: Path) -> int:
+    try:
+        return int((data / "PG_VERSION").read_text())
+    except (FileNotFoundError, ValueError) as error:
+        raise Conflict(
+            f"{data} is not a PostgreSQL data folder.", "Move it away, or restore it from a backup."
+        ) from error
 
 
 def _configure(place: Place, settings: Mapping[str, str]) -> None:
@@ -418,9 +454,7 @@ def _new_short_folder() -> Path:
         folder = Path(parent, f"armillary-{secrets.token_hex(4)}")
         if os.access(parent, os.W_OK | os.X_OK) and fits_socket(folder):
             return folder
-    raise UsageError(
-        "There is no folder to write with a path short enough for a socket.", "Choose a shorter home."
-    )
+    raise UsageError("There is no folder to write with a path short enough for a socket.", "Choose a shorter home.")
 
 
 def _is_for(place: Place, folder: Path) -> bool:
@@ -451,11 +485,7 @@ def _wait_until_ready(place: Place) -> int:
 
 def _last_words(place: Place) -> str:
     for file in sorted(place.log.glob("*.log"), key=lambda file: file.stat().st_mtime, reverse=True):
-        said = [
-            line
-            for line in file.read_text(errors="replace").splitlines()
-            if "FATAL:" in line or "PANIC:" in line
-        ]
+        said = [line for line in file.read_text(errors="replace").splitlines() if "FATAL:" in line or "PANIC:" in line]
         if said:
             return said[-1].partition(":  ")[2].rstrip(".") + "."
     return "it left no message."
@@ -464,9 +494,7 @@ def _last_words(place: Place) -> str:
 def _check_identity(place: Place) -> None:
     """Make sure that who answers on the socket serves these very data, and that our database is there."""
     try:
-        with psycopg.connect(
-            place.dsn("postgres"), autocommit=True, connect_timeout=LOCK_SECONDS
-        ) as connection:
+        with psycopg.connect(place.dsn("postgres"), autocommit=True, connect_timeout=LOCK_SECONDS) as connection:
             row = connection.execute(
                 """select current_setting('data_directory'), system_identifier::text,
                           exists (select from pg_database where datname = %s)
@@ -505,6 +533,55 @@ def _create_database(connection: psycopg.Connection[tuple[object, ...]]) -> None
         return  # another process that found the same server did it meanwhile
 
 
+# Upgrading ---------------------------------------------------------------------------------------------------
+
+
+def _check_upgrade(place: Place, old_programs: Path) -> int:
+    old = _version_of(place.data)
+    if old >= major_version():
+        raise UsageError(f"{place.data} is of PostgreSQL {old} already.", "Start it.")
+    try:
+        found = _major_version_of(old_programs)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UsageError(
+            f"{old_programs} holds no programs of PostgreSQL.", "Name the folder that holds `postgres`."
+        ) from error
+    if found != old:
+        raise UsageError(f"{old_programs} is of PostgreSQL {found}; the data are of {old}.", f"Name those of {old}.")
+    return old
+
+
+def _recover(place: Place, programs: Path, lock: int) -> None:
+    """Let the old version finish what a crash interrupted: pg_upgrade takes only data that were closed."""
+    _make_password_if_lost(place, lock, programs)
+    run([str(programs / "postgres"), "--single", "-D", str(place.data), "postgres"], lock)
+
+
+def _pg_upgrade(place: Place, old_programs: Path, making: Path, lock: int) -> None:
+    socket = making / "s" if fits_socket(making / "s") else _make_socket_folder(place)
+    socket.mkdir(exist_ok=True)
+    give_to_owner(socket)
+    for data in (place.data, making / "data"):
+        (data / "pg_hba.conf").write_text("local all all scram-sha-256\n")
+    command = [
+        str(binaries() / "pg_upgrade"), f"--old-bindir={old_programs}", f"--new-bindir={binaries()}",
+        f"--old-datadir={place.data}", f"--new-datadir={making / 'data'}", f"--username={NAME}",
+        f"--socketdir={socket}",
+    ]  # fmt: skip
+    run(command, lock, folder=making, more={"PGPASSFILE": str(place.password)})
+
+
+def _finish_upgrade(place: Place) -> None:
+    """Put upgraded data in place once the old ones were moved aside; before that they count for nothing."""
+    if not place.upgraded.exists():
+        return
+    if place.data.exists():
+        shutil.rmtree(place.upgraded)
+    else:
+        place.upgraded.rename(place.data)
+    _sync_folder(place.root)
+
+
 # The password -----------------------------------------------------------------------------------------------
 
 
@@ -527,11 +604,11 @@ def _write_password(place: Place) -> str:
     return password
 
 
-def _make_password_if_lost(place: Place, lock: int) -> None:
+def _make_password_if_lost(place: Place, lock: int, programs: Path | None = None) -> None:
     if _read_password(place) is not None:
         return
     password = _write_password(place)
-    command = [str(binaries() / "postgres"), "--single", "-D", str(place.data), "postgres"]
+    command = [str((programs or binaries()) / "postgres"), "--single", "-D", str(place.data), "postgres"]
     run(command, lock, f"alter role {NAME} password '{password}'\n")
 
 

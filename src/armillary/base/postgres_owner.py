@@ -3,6 +3,7 @@
 import os
 import pwd
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -81,20 +82,23 @@ def _as_owner() -> dict[str, Any]:
     return {"user": new.uid, "group": new.gid, "extra_groups": []} if new.is_another else {}
 
 
-def run(command: list[str], lock: int, text: str = "") -> None:
+def run(
+    command: list[str], lock: int, text: str = "", folder: Path = Path("/"), more: Mapping[str, str] | None = None
+) -> None:
     """Run one of PostgreSQL's programs to its end, out of reach of Ctrl-C, in a clean environment."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     result = subprocess.run(
-        [*owner().prefix, *command], input=text, capture_output=True, text=True, check=False, cwd="/",
-        env=environment | {"LC_ALL": "C"}, start_new_session=True, pass_fds=(lock,), **_as_owner(),
+        [*owner().prefix, *command], input=text, capture_output=True, text=True, check=False, cwd=folder,
+        env=environment | {"LC_ALL": "C"} | dict(more or {}), start_new_session=True, pass_fds=(lock,), **_as_owner(),
     )  # fmt: skip
     if result.returncode != 0:
         raise TransientError(
-            f"{Path(command[0]).name} failed: {last_line(result.stderr)}", "Put it right and try again."
+            f"{Path(command[0]).name} failed: {last_line(result.stderr or result.stdout)}",
+            "Put it right and try again.",
         )
 
 
 def last_line(text: str) -> str:
-    """What a program said last, as the end of a sentence."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """What a program said last, as the end of a sentence; pg_upgrade's last words alone say nothing."""
+    lines = [line.strip() for line in text.splitlines() if line.strip(" .") not in ("", "Failure, exiting")]
     return (lines[-1] if lines else "it left no message").rstrip(".") + "."

@@ -15,6 +15,7 @@ from armillary.base import units
 from armillary.base.errors import UsageError
 from armillary.base.yamlfile import load
 
+
 def _written(read_text: Callable[[str], Any]) -> BeforeValidator:
     """Read what was written as text; a mistake is named together with its setting."""
 

@@ -8,7 +8,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from armillary.base.errors import TransientError
 from armillary.client.client import Client
@@ -110,10 +112,10 @@ class Bell:
 
     def _listen(self, folders: list[Path]) -> None:
         try:
-            from watchfiles import watch as changes
-        except ImportError:
+            watchfiles: Any = import_module("watchfiles")
+        except ImportError:  # it is optional
             self._stop.wait()
         else:
-            for _ in changes(*folders, stop_event=self._stop, watch_filter=None, raise_interrupt=False):
+            for _ in watchfiles.watch(*folders, stop_event=self._stop, watch_filter=None, raise_interrupt=False):
                 self._rung.set()
         self._rung.set()

@@ -28,7 +28,8 @@ async def at_revisions(tx: Transaction, references: Sequence[Reference]) -> dict
     """Exactly these revisions, of those that exist, whoever asks."""
     keys = [(reference.collection, reference.id, reference.revision) for reference in references]
     return {
-        Reference(found.collection, found.granule, found.revision): found for found in await store.at_revisions(tx, keys)
+        Reference(found.collection, found.granule, found.revision): found
+        for found in await store.at_revisions(tx, keys)
     }
 
 

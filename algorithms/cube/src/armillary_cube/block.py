@@ -85,7 +85,12 @@ def image_block(plan_json: str, places: Places, first: int, stop: int) -> store.
 
 
 def _stokes_samples(
-    plan: Plan, about: Description, rows: Rows, values: list[Complexes], flags: list[NDArray[np.bool_]], weight: list[Floats]
+    plan: Plan,
+    about: Description,
+    rows: Rows,
+    values: list[Complexes],
+    flags: list[NDArray[np.bool_]],
+    weight: list[Floats],
 ) -> list[tuple[Complexes, Floats]]:
     """Per Stokes parameter: samples and weights as (channel, row), rows baseline by baseline, channels upward."""
     ready = []
@@ -122,7 +127,9 @@ def _image_channels(
             for name, plane in one.planes.items():
                 if name in planes:
                     planes[name][channel, index] = plane
-        beam_rows.append([[b.major_rad, b.minor_rad, b.angle_rad] if b else [np.nan] * 3 for b in (o.beam for o in done)])
+        beam_rows.append(
+            [[b.major_rad, b.minor_rad, b.angle_rad] if b else [np.nan] * 3 for b in (o.beam for o in done)]
+        )
         statistics.append([store.statistics_row(one.statistics) for one in done])
         sums.append([one.sum_of_weights for one in done])
     return planes, beam_rows, statistics, sums
@@ -162,9 +169,7 @@ def image_channel(
     outcome = None
     if plan.clean:
         with watch.stage("clean"):
-            outcome = cleaning.clean(
-                plan.clean, grid, rows.uvw_m, frequency_hz, values, weight, psf, dirty, beam
-            )
+            outcome = cleaning.clean(plan.clean, grid, rows.uvw_m, frequency_hz, values, weight, psf, dirty, beam)
         with watch.stage("restore"):
             restored = outcome.residual + beams.smooth(outcome.model, beam, grid.cell_rad)
         planes |= {store.MODEL: outcome.model, store.RESIDUAL: outcome.residual, store.SKY: restored}

@@ -42,9 +42,7 @@ def is_complete(out: Path) -> bool:
     return (out / "zarr.json").is_file() and bool(zarr.open_group(out, mode="r").attrs.get("complete"))
 
 
-def subtract(
-    about: Description, out: Path, first: int, values: list[Any], flags: list[Any]
-) -> None:
+def subtract(about: Description, out: Path, first: int, values: list[Any], flags: list[Any]) -> None:
     """Take the fit from blocks of channels that start at `first`, in place; rows without a fit are flagged."""
     if not is_complete(out):
         raise RefusalError("The continuum has not been fitted yet.", "run the whole `image` command again.")

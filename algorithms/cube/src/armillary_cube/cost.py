@@ -78,7 +78,9 @@ def measure_gridding(plan: Plan, rows: int | None = None, seed: int = 0) -> floa
     return best * count / len(uvw)
 
 
-def predict(plan: Plan, gridding_seconds: float, cores: int, prices: Prices | None = None, egress: bool = False) -> Prediction:
+def predict(
+    plan: Plan, gridding_seconds: float, cores: int, prices: Prices | None = None, egress: bool = False
+) -> Prediction:
     """From the seconds of one gridding to the whole run on so many cores."""
     prices = prices or Prices()
     planes = plan.channels * len(plan.stokes)

@@ -53,9 +53,7 @@ class Grid:
         }
 
 
-def dirty_image(
-    grid: Grid, uvw_m: Floats, frequency_hz: float, visibilities: Complexes, weights: Floats
-) -> Floats:
+def dirty_image(grid: Grid, uvw_m: Floats, frequency_hz: float, visibilities: Complexes, weights: Floats) -> Floats:
     """The weighted sum Σ w·Re[V·exp(−2πi(…))] over one channel's samples, on every pixel; not normalised."""
     return ducc0.wgridder.vis2dirty(  # type: ignore[no-any-return]
         uvw=uvw_m,

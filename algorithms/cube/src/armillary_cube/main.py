@@ -45,7 +45,9 @@ def imaging_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--continuum", "line_free", multiple=True, metavar="A-B", help="Line-free channels, repeatable."),
         click.option("--order", type=int, default=0, show_default=True, help="Order of the continuum's polynomial."),
         click.option("--clean", type=click.Choice(["none", "hogbom", "multiscale"]), default="none", show_default=True),
-        click.option("--sigma", type=float, default=3.0, show_default=True, help="Clean down to so many times the noise."),
+        click.option(
+            "--sigma", type=float, default=3.0, show_default=True, help="Clean down to so many times the noise."
+        ),
         click.option("--threshold", "threshold_jy", type=float, default=0.0, help="Clean down to so many Jy/beam."),
         click.option("--keep", multiple=True, type=click.Choice(["psf", "model", "residual"]), default=["psf"]),
         click.option("--epsilon", type=float, default=5e-5, show_default=True, help="Accuracy of the gridder."),

@@ -55,7 +55,9 @@ def processing_set(path: Path) -> dict[str, Any]:
 def measurement_set(path: Path) -> dict[str, Any]:
     """A measurement set v2 (a folder of casacore tables)."""
     if not (path / "table.dat").is_file():
-        raise RefusalError(f"{path.name} is not a measurement set: no table.dat.", "give its folder.", missing_input=True)
+        raise RefusalError(
+            f"{path.name} is not a measurement set: no table.dat.", "give its folder.", missing_input=True
+        )
     column = _casacore_columns(path)
     # Only the windows and set-ups that data describe: tables may hold rows that nothing refers to.
     windows, setups = (np.unique(column("DATA_DESCRIPTION", f"{n}_ID")) for n in ("SPECTRAL_WINDOW", "POLARIZATION"))
@@ -111,7 +113,9 @@ def image_cube(path: Path) -> dict[str, Any]:
     if path.is_dir() and not (path / "zarr.json").is_file():
         inside = sorted(path.glob("*.img.zarr")) or sorted(path.glob("*.fits"))
         if not inside:
-            raise RefusalError(f"{path.name} holds no image cube.", "look for *.img.zarr or *.fits.", missing_input=True)
+            raise RefusalError(
+                f"{path.name} holds no image cube.", "look for *.img.zarr or *.fits.", missing_input=True
+            )
         return image_cube(inside[0])
     return _zarr_cube(path) if path.is_dir() else _fits_cube(path)
 
@@ -157,7 +161,9 @@ def _fits_cube(path: Path) -> dict[str, Any]:
     try:
         header = fits.getheader(path)
     except OSError as error:
-        raise RefusalError(f"{path.name} cannot be read as FITS: {error}", "copy it again.", missing_input=True) from error
+        raise RefusalError(
+            f"{path.name} cannot be read as FITS: {error}", "copy it again.", missing_input=True
+        ) from error
     if not str(header.get("CTYPE1", "")).startswith("RA") or header.get("NAXIS", 0) < 3:
         raise RefusalError(f"{path.name} is no cube on the sky.", "its first axes must be RA, DEC and FREQ.")
     spectral = next((i for i in range(3, header["NAXIS"] + 1) if str(header[f"CTYPE{i}"]).startswith("FREQ")), None)
@@ -246,7 +252,9 @@ def _offset(ra: float, dec: float, l: float, m: float) -> list[float]:  # noqa: 
 
 
 def _box(geometry: dict[str, Any]) -> list[float]:
-    rings = geometry["coordinates"] if geometry["type"] == "Polygon" else [r for p in geometry["coordinates"] for r in p]
+    rings = (
+        geometry["coordinates"] if geometry["type"] == "Polygon" else [r for p in geometry["coordinates"] for r in p]
+    )
     points = np.array([point for ring in rings for point in ring])
     west, east = float(points[:, 0].min()), float(points[:, 0].max())
     if east - west > 180:  # the ring crosses 0h: west of the box is then larger than east

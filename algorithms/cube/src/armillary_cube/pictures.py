@@ -91,9 +91,7 @@ def _palette() -> list[int]:
     return [*ramp.ravel().tolist(), 0, 0, 0, 255, 255, 255]
 
 
-def _frame(
-    plane: NDArray[np.float32], floor: float, peak: float, label: str, palette: list[int]
-) -> Image.Image:
+def _frame(plane: NDArray[np.float32], floor: float, peak: float, label: str, palette: list[int]) -> Image.Image:
     scaled = np.clip((plane - floor) / (peak - floor), 0, 1) * 253
     picture = Image.fromarray(np.ascontiguousarray(scaled.T[::-1]).astype(np.uint8), mode="P")
     scale = FILM_SIDE_PX / max(picture.size)

@@ -268,7 +268,9 @@ def _refuse_clean(request: Request) -> None:
     if not 0 < request.clean.gain <= 1 or request.clean.majors < 0 or request.clean.minors < 0:
         raise RefusalError("clean: gain must lie in (0, 1], majors and minors must not be negative.", "correct them.")
     if request.clean.sigma <= 0 and request.clean.threshold_jy <= 0:
-        raise RefusalError("clean has neither sigma nor threshold_jy.", "give at least one, so that it knows when to end.")
+        raise RefusalError(
+            "clean has neither sigma nor threshold_jy.", "give at least one, so that it knows when to end."
+        )
 
 
 def _refuse_other_frame(about: Description, request: Request) -> None:

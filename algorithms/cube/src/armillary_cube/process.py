@@ -123,11 +123,7 @@ def _block(job: dict[str, Any], stop: threading.Event) -> None:
 
 
 def _join(job: dict[str, Any], _stop: threading.Event) -> None:
-    parts = [
-        found
-        for granule in job["inputs"]["blocks"]
-        for found in sorted(Path(granule["path"]).glob("*.part"))
-    ]
+    parts = [found for granule in job["inputs"]["blocks"] for found in sorted(Path(granule["path"]).glob("*.part"))]
     output = CHECKPOINT / "run"
     shutil.rmtree(output, ignore_errors=True)
     plan = join(parts, output)
@@ -216,7 +212,9 @@ def _single(job: dict[str, Any], role: str) -> tuple[Path, str]:
             continue
         return candidate, str(found[0]["id"])
     raise RefusalError(
-        f"{folder} holds no measurement set, processing set or UVFITS.", "see the collection's rule.", missing_input=True
+        f"{folder} holds no measurement set, processing set or UVFITS.",
+        "see the collection's rule.",
+        missing_input=True,
     )
 
 

@@ -87,7 +87,9 @@ def moments(cube: Cube, clip_sigma: float = 4.0, clip_jy: float | None = None, w
     return Moments(sums[0] * step, velocity, width, flux, unit, clip_sigma, step)
 
 
-def write_products(cube: Cube, out: Path, outcome: Outcome | None = None, price_per_hour: float | None = None) -> list[Path]:
+def write_products(
+    cube: Cube, out: Path, outcome: Outcome | None = None, price_per_hour: float | None = None
+) -> list[Path]:
     """Write all of them into a folder and name what was written."""
     from armillary_cube import pictures  # matplotlib is slow to load and needed only here
 

@@ -103,9 +103,7 @@ def simulate(observation: Observation, path: Path, channels_per_chunk: int = 0) 
         if observation.noise_jy:
             block += _noise(rng, block.shape, observation.noise_jy)
         sigma = observation.noise_jy or 1.0
-        writer.write(
-            first, block, np.zeros(block.shape, bool), np.full(block.shape, 1 / sigma**2, np.float32)
-        )
+        writer.write(first, block, np.zeros(block.shape, bool), np.full(block.shape, 1 / sigma**2, np.float32))
     msv4.finish(path)
     truth = path.with_name(path.name.removesuffix(".ps.zarr") + ".truth.json")
     truth.write_text(json.dumps(asdict(observation), indent=1))

@@ -140,8 +140,10 @@ def read(path: Path) -> tuple[UvfitsHeader, dict[str, Any]]:
         antenna1, antenna2 = _antennas_of_groups(data)
         uvw = np.stack([_parameter(data, name) for name in ("UU", "VV", "WW")], axis=1) * SPEED_OF_LIGHT_M_S
         samples = np.asarray(data.data, np.float32)
-        samples = samples.reshape(len(samples), -1, len(header.polarizations), 3) if samples.shape[1:3] == (1, 1) else (
-            samples.reshape(len(samples), len(header.frequency_hz), len(header.polarizations), 3)
+        samples = (
+            samples.reshape(len(samples), -1, len(header.polarizations), 3)
+            if samples.shape[1:3] == (1, 1)
+            else (samples.reshape(len(samples), len(header.frequency_hz), len(header.polarizations), 3))
         )
         stamps = np.round(_times(data).unix, 3)
         names, positions = _antennas(hdus, int(max(antenna1.max(), antenna2.max())) + 1)

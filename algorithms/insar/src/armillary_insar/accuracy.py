@@ -57,13 +57,17 @@ class Truth:
     def phase(self, tile: Tile, wavelength_m: float) -> npt.NDArray[np.float64]:
         """Expected phase: range change, and the azimuth motion that a TOPS burst turns into phase."""
         cut = _cut(tile)
-        return np.asarray(4 * np.pi / wavelength_m * self.range_change_m[cut]
-                          + 2 * np.pi * tile.doppler_hz * self.azimuth_delay_s[cut])
+        return np.asarray(
+            4 * np.pi / wavelength_m * self.range_change_m[cut]
+            + 2 * np.pi * tile.doppler_hz * self.azimuth_delay_s[cut]
+        )
 
 
 def _cut(tile: Tile) -> tuple[slice, slice]:
-    return (slice(tile.first_row, tile.first_row + tile.cross.shape[0]),
-            slice(tile.first_column, tile.first_column + tile.cross.shape[1]))
+    return (
+        slice(tile.first_row, tile.first_row + tile.cross.shape[0]),
+        slice(tile.first_column, tile.first_column + tile.cross.shape[1]),
+    )
 
 
 def against_truth(job_file: Path, truth_file: Path) -> list[BurstAccuracy]:
@@ -93,18 +97,28 @@ def burst_accuracy(pair: BurstPair, tile: Tile, mosaic: Mosaic, truth: Truth, wr
 
     seen = np.abs(tile.cross[full]) / np.sqrt(tile.power1[full] * tile.power2[full])
     return BurstAccuracy(
-        pair.name, rms, ratio(effective_looks(pair.swath, mosaic.looks)), ratio(measured_looks(tile.power1, full)),
-        float(1e3 * error.mean()), float(1e3 * error.std() / np.sqrt(error.size)),
-        (float(1e3 * azimuth), float(1e3 * across)), float(seen.mean()), float(gamma[full].mean()), int(full.sum()), wrong)
+        pair.name,
+        rms,
+        ratio(effective_looks(pair.swath, mosaic.looks)),
+        ratio(measured_looks(tile.power1, full)),
+        float(1e3 * error.mean()),
+        float(1e3 * error.std() / np.sqrt(error.size)),
+        (float(1e3 * azimuth), float(1e3 * across)),
+        float(seen.mean()),
+        float(gamma[full].mean()),
+        int(full.sum()),
+        wrong,
+    )
 
 
-def wrong_cycles(pairs: tuple[BurstPair, ...], tiles: dict[str, Tile], mosaic: Mosaic, truth: Truth,
-                 wavelength_m: float) -> int:
+def wrong_cycles(
+    pairs: tuple[BurstPair, ...], tiles: dict[str, Tile], mosaic: Mosaic, truth: Truth, wavelength_m: float
+) -> int:
     """Cells of the unwrapped mosaic whose whole cycles differ from the truth's, after the one free constant."""
     merged = merge(pairs, {n: esd.corrected(t, 0.0) for n, t in tiles.items()}, mosaic)
     filtered = goldstein(np.where(merged.valid, merged.normalised, 0).astype(np.complex64), 0.5)
     phase, _ = unwrap(filtered, merged.coherence, effective_looks(pairs[0].swath, mosaic.looks), merged.valid)
-    off = phase - 4 * np.pi / wavelength_m * truth.range_change_m[:phase.shape[0], :phase.shape[1]]
+    off = phase - 4 * np.pi / wavelength_m * truth.range_change_m[: phase.shape[0], : phase.shape[1]]
     good = np.isfinite(off)
     cycles = np.rint((off[good] - np.median(off[good])) / (2 * np.pi))
     return int(np.count_nonzero(cycles))

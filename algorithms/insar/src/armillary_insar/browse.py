@@ -28,9 +28,11 @@ def write_browse(path: Path, grid: MapGrid, layers: Layers, identity: Identity) 
     canvas = Image.new("RGB", (2 * PANEL + 3 * MARGIN, height + 210), PAPER)
     draw = ImageDraw.Draw(canvas)
     big, small = ImageFont.load_default(22), ImageFont.load_default(15)
-    title = (f"Sentinel-1 interferogram  {identity.reference_start:%Y-%m-%d} to {identity.secondary_start:%Y-%m-%d}   "
-             f"track {identity.relative_orbit} {'ascending' if identity.ascending else 'descending'}"
-             + ("   SIMULATED" if identity.simulated else ""))
+    title = (
+        f"Sentinel-1 interferogram  {identity.reference_start:%Y-%m-%d} to {identity.secondary_start:%Y-%m-%d}   "
+        f"track {identity.relative_orbit} {'ascending' if identity.ascending else 'descending'}"
+        + ("   SIMULATED" if identity.simulated else "")
+    )
     draw.text((MARGIN, 12), title, INK, big)
     top = 70
     for k, (image, heading) in enumerate(((fringes, "Wrapped phase"), (moved, "Displacement toward the satellite"))):
@@ -40,15 +42,35 @@ def write_browse(path: Path, grid: MapGrid, layers: Layers, identity: Identity) 
         _scale_bar(draw, left + (PANEL - image.width) // 2 + 12, top + image.height - 30, image.width, grid, small)
     below = top + height + 12
     half_wave_cm = identity.wavelength_m * 50
-    _legend(canvas, MARGIN, below, phase_colours(np.linspace(-np.pi, np.pi, 240)[None, :]),
-            ("-pi", f"one cycle = {half_wave_cm:.2f} cm of range", "+pi"), small)
-    _legend(canvas, 2 * MARGIN + PANEL, below, diverging_colours(np.linspace(-1, 1, 240)[None, :]),
-            (f"-{100 * limit:.1f} cm", "away  |  toward", f"+{100 * limit:.1f} cm"), small)
-    draw.text((MARGIN, below + 50), "Sign: positive phase = farther from the radar at the secondary (later) date.   "
-              "Looks " + f"{identity.looks[0]} x {identity.looks[1]}.   Reference: {identity.reference_start:%Y-%m-%d}.",
-              INK, small)
-    draw.text((MARGIN, below + 72), "Not corrected: ionosphere, troposphere, tides. Displacement is known up to one "
-              "constant.", INK, small)
+    _legend(
+        canvas,
+        MARGIN,
+        below,
+        phase_colours(np.linspace(-np.pi, np.pi, 240)[None, :]),
+        ("-pi", f"one cycle = {half_wave_cm:.2f} cm of range", "+pi"),
+        small,
+    )
+    _legend(
+        canvas,
+        2 * MARGIN + PANEL,
+        below,
+        diverging_colours(np.linspace(-1, 1, 240)[None, :]),
+        (f"-{100 * limit:.1f} cm", "away  |  toward", f"+{100 * limit:.1f} cm"),
+        small,
+    )
+    draw.text(
+        (MARGIN, below + 50),
+        "Sign: positive phase = farther from the radar at the secondary (later) date.   "
+        "Looks " + f"{identity.looks[0]} x {identity.looks[1]}.   Reference: {identity.reference_start:%Y-%m-%d}.",
+        INK,
+        small,
+    )
+    draw.text(
+        (MARGIN, below + 72),
+        "Not corrected: ionosphere, troposphere, tides. Displacement is known up to one constant.",
+        INK,
+        small,
+    )
     canvas.save(path, optimize=True)
 
 
@@ -95,8 +117,14 @@ def _panel(colours: Rgb, shade: npt.NDArray[np.float64], layer: npt.NDArray[np.f
     return Image.fromarray(pixels).resize((width, max(1, int(width * aspect))), Image.Resampling.LANCZOS)
 
 
-def _scale_bar(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, grid: MapGrid,
-               font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> None:
+def _scale_bar(
+    draw: ImageDraw.ImageDraw,
+    x: int,
+    y: int,
+    width: int,
+    grid: MapGrid,
+    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+) -> None:
     metres = grid.columns * grid.step_deg * 111_320 * np.cos(np.radians(grid.latitudes().mean()))
     length = max(v for v in (1e2, 2e2, 5e2, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5) if v <= max(metres / 3, 1e2))
     pixels = int(width * length / metres)
@@ -106,8 +134,14 @@ def _scale_bar(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, grid: MapG
     draw.text((x, y - 20), label, INK, font)
 
 
-def _legend(canvas: Image.Image, x: int, y: int, colours: Rgb, labels: tuple[str, str, str],
-            font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> None:
+def _legend(
+    canvas: Image.Image,
+    x: int,
+    y: int,
+    colours: Rgb,
+    labels: tuple[str, str, str],
+    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+) -> None:
     draw = ImageDraw.Draw(canvas)
     canvas.paste(Image.fromarray(colours).resize((360, 16)), (x, y))
     draw.rectangle((x, y, x + 359, y + 15), outline=INK)

@@ -50,24 +50,53 @@ def process(job: Path) -> None:
 @click.option("--seed", default=7)
 @click.option("--zip", "zipped", is_flag=True, help="Zip the SAFE folders.")
 @click.option("--threads", default=2)
-@click.option("--fill", type=click.Path(path_type=Path, exists=True), nargs=2, default=None,
-              help="Fill the grid of this real SAFE pair instead of making one.")
+@click.option(
+    "--fill",
+    type=click.Path(path_type=Path, exists=True),
+    nargs=2,
+    default=None,
+    help="Fill the grid of this real SAFE pair instead of making one.",
+)
 @click.option("--elevation", type=click.Path(path_type=Path, exists=True), help="With --fill: ellipsoidal heights.")
 @click.option("--bursts", default=None, help="With --fill: for example iw1:1,2;iw2:1 (counted from 1).")
-def simulate(out: Path, crop: bool, place: tuple[float, float], date: datetime, days: int, ascending: bool,
-             baseline: float, source: str, coherence: tuple[float, float], seed: int, zipped: bool, threads: int,
-             fill: tuple[Path, Path] | None, elevation: Path | None, bursts: str | None) -> None:
+def simulate(
+    out: Path,
+    crop: bool,
+    place: tuple[float, float],
+    date: datetime,
+    days: int,
+    ascending: bool,
+    baseline: float,
+    source: str,
+    coherence: tuple[float, float],
+    seed: int,
+    zipped: bool,
+    threads: int,
+    fill: tuple[Path, Path] | None,
+    elevation: Path | None,
+    bursts: str | None,
+) -> None:
     """Write a simulated pair, its elevation, orbits and truth into OUT."""
     from armillary_insar.simulator import pair as pairs
 
     try:
         if fill:
-            made = pairs.fill_real(fill[0], fill[1], out, elevation, pairs.read_selection(bursts), source, coherence,
-                                   seed, threads)
+            made = pairs.fill_real(
+                fill[0], fill[1], out, elevation, pairs.read_selection(bursts), source, coherence, seed, threads
+            )
         else:
-            spec = pairs.PairSpec(latitude_deg=place[0], longitude_deg=place[1], start=date, days=days,
-                                  ascending=ascending, baseline_m=baseline, coherence=coherence, source=source,
-                                  swaths=pairs.CROP if crop else pairs.FULL, seed=seed)
+            spec = pairs.PairSpec(
+                latitude_deg=place[0],
+                longitude_deg=place[1],
+                start=date,
+                days=days,
+                ascending=ascending,
+                baseline_m=baseline,
+                coherence=coherence,
+                source=source,
+                swaths=pairs.CROP if crop else pairs.FULL,
+                seed=seed,
+            )
             made = pairs.make_pair(spec, out, threads, zipped)
     except Refusal as refusal:
         click.echo(f"Error: {refusal.message}\n{refusal.remedy}", err=True)

@@ -39,8 +39,10 @@ class Misregistration:
 def overlap(one: Tile, two: Tile, names: tuple[str, str], along_track: bool, looks: int) -> Overlap | None:
     """The double difference over cells that are full in both tiles; None where there are too few."""
     first = (max(one.first_row, two.first_row), max(one.first_column, two.first_column))
-    last = (min(one.first_row + one.cross.shape[0], two.first_row + two.cross.shape[0]),
-            min(one.first_column + one.cross.shape[1], two.first_column + two.cross.shape[1]))
+    last = (
+        min(one.first_row + one.cross.shape[0], two.first_row + two.cross.shape[0]),
+        min(one.first_column + one.cross.shape[1], two.first_column + two.cross.shape[1]),
+    )
     if last[0] <= first[0] or last[1] <= first[1]:
         return None
 
@@ -60,16 +62,22 @@ def overlap(one: Tile, two: Tile, names: tuple[str, str], along_track: bool, loo
     total = products.sum()
     scatter = np.imag(products * np.exp(-1j * np.angle(total)))
     doppler = float(np.mean(cut(one, "doppler_hz")[full] - cut(two, "doppler_hz")[full]))
-    return Overlap(*names, along_track, float(np.angle(total)),
-                   float(np.sqrt(np.sum(scatter**2)) / max(abs(total), 1e-30)), doppler, int(full.sum()),
-                   float(abs(total)))
+    return Overlap(
+        *names,
+        along_track,
+        float(np.angle(total)),
+        float(np.sqrt(np.sum(scatter**2)) / max(abs(total), 1e-30)),
+        doppler,
+        int(full.sum()),
+        float(abs(total)),
+    )
 
 
 def all_overlaps(pairs: tuple[BurstPair, ...], tiles: dict[str, Tile], looks: int) -> list[Overlap]:
     """Every two bursts that share cells: neighbours in time, and neighbours in range."""
     found = []
     for k, one in enumerate(pairs):
-        for two in pairs[k + 1:]:
+        for two in pairs[k + 1 :]:
             same = one.swath.name == two.swath.name
             seen = overlap(tiles[one.name], tiles[two.name], (one.name, two.name), same, looks)
             if seen:

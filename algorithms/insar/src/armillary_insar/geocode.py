@@ -49,8 +49,9 @@ def map_grid(bounds: tuple[float, float, float, float], posting_arcsec: float) -
     return MapGrid(north * step, west * step, step, north - south + 1, east - west + 1)
 
 
-def mosaic_coordinates(grid: MapGrid, elevation: Elevation, orbit: OrbitPolynomial, mosaic: Mosaic,
-                       threads: int = 2) -> tuple[Floats, Floats32]:
+def mosaic_coordinates(
+    grid: MapGrid, elevation: Elevation, orbit: OrbitPolynomial, mosaic: Mosaic, threads: int = 2
+) -> tuple[Floats, Floats32]:
     """Fractional (row, column) of multilook cells for every map point, (2, rows, columns), and its height."""
     coordinates = np.empty((2, grid.rows, grid.columns))
     heights = np.empty((grid.rows, grid.columns), np.float32)
@@ -61,9 +62,22 @@ def mosaic_coordinates(grid: MapGrid, elevation: Elevation, orbit: OrbitPolynomi
         h = elevation.at(lat, lon)
         heights[rows] = h
         kernels.geocode_rows(
-            first, -grid.step_deg, grid.step_deg, grid.latitude0_deg, grid.longitude0_deg, np.nan_to_num(h),
-            orbit.coefficients, orbit.centre_s, orbit.scale_s, mosaic.start_s, 1 / mosaic.line_s, mosaic.near_m,
-            1 / mosaic.sample_m, coordinates[0, rows], coordinates[1, rows])
+            first,
+            -grid.step_deg,
+            grid.step_deg,
+            grid.latitude0_deg,
+            grid.longitude0_deg,
+            np.nan_to_num(h),
+            orbit.coefficients,
+            orbit.centre_s,
+            orbit.scale_s,
+            mosaic.start_s,
+            1 / mosaic.line_s,
+            mosaic.near_m,
+            1 / mosaic.sample_m,
+            coordinates[0, rows],
+            coordinates[1, rows],
+        )
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(block, range(0, grid.rows, ROWS_PER_BLOCK)))
@@ -79,8 +93,9 @@ def resample(values: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], coor
     return np.asarray(map_coordinates(holed, coordinates, order=1, cval=np.nan, output=np.float32))
 
 
-def resample_complex(values: npt.NDArray[np.complex64], valid: npt.NDArray[np.bool_],
-                     coordinates: Floats) -> npt.NDArray[np.complex64]:
+def resample_complex(
+    values: npt.NDArray[np.complex64], valid: npt.NDArray[np.bool_], coordinates: Floats
+) -> npt.NDArray[np.complex64]:
     real, imaginary = (resample(part, valid, coordinates) for part in (values.real, values.imag))
     return (real + 1j * imaginary).astype(np.complex64)
 
@@ -89,8 +104,9 @@ def nearest(values: npt.NDArray[np.float32], coordinates: Floats, outside: float
     return np.asarray(map_coordinates(values, coordinates, order=0, cval=outside, output=np.float32))
 
 
-def resample_unwrapped(unwrapped: Floats32, filtered: npt.NDArray[np.complex64], valid: npt.NDArray[np.bool_],
-                       coordinates: Floats) -> Floats32:
+def resample_unwrapped(
+    unwrapped: Floats32, filtered: npt.NDArray[np.complex64], valid: npt.NDArray[np.bool_], coordinates: Floats
+) -> Floats32:
     """Phase from the complex values, cycles from the nearest cell: no half cycles between components."""
     wrapped = np.angle(resample_complex(filtered, valid, coordinates))
     close = nearest(np.nan_to_num(unwrapped, nan=-1e9), coordinates, -1e9)

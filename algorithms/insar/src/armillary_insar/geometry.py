@@ -19,8 +19,14 @@ def to_ecef(latitude_deg: Floats, longitude_deg: Floats, height_m: Floats) -> Fl
     """Geodetic WGS84 coordinates to Earth-fixed metres, (..., 3)."""
     phi, lam = np.radians(latitude_deg), np.radians(longitude_deg)
     n = WGS84_A / np.sqrt(1 - WGS84_E2 * np.sin(phi) ** 2)
-    return np.stack([(n + height_m) * np.cos(phi) * np.cos(lam), (n + height_m) * np.cos(phi) * np.sin(lam),
-                     (n * (1 - WGS84_E2) + height_m) * np.sin(phi)], axis=-1)
+    return np.stack(
+        [
+            (n + height_m) * np.cos(phi) * np.cos(lam),
+            (n + height_m) * np.cos(phi) * np.sin(lam),
+            (n * (1 - WGS84_E2) + height_m) * np.sin(phi),
+        ],
+        axis=-1,
+    )
 
 
 def to_geodetic(xyz: Floats) -> tuple[Floats, Floats, Floats]:
@@ -51,7 +57,9 @@ def rdr2geo(orbit: OrbitPolynomial, time_s: Floats, range_m: Floats, height_m: F
     across = np.cross(down, forward) * (1.0 if right else -1.0)
 
     def point(theta: Floats) -> Floats:
-        return np.asarray(s + range_m[..., None] * (np.cos(theta)[..., None] * down + np.sin(theta)[..., None] * across))
+        return np.asarray(
+            s + range_m[..., None] * (np.cos(theta)[..., None] * down + np.sin(theta)[..., None] * across)
+        )
 
     radius, target = np.linalg.norm(s, axis=-1), 6_371_000.0 + height_m
     cosine = (radius**2 + range_m**2 - target**2) / (2 * radius * range_m)
@@ -124,9 +132,15 @@ class PairGeometry:
         return np.asarray(np.einsum("fkji,...k,...j,...i->f...", self.coefficients, powers, tr, ta))
 
 
-def pair_geometry(window: Window, reference: OrbitPolynomial, secondary: OrbitPolynomial, secondary_start_s: float,
-                  heights_m: tuple[float, float], grid_origin_deg: tuple[float, float],
-                  grid_step_deg: tuple[float, float]) -> PairGeometry:
+def pair_geometry(
+    window: Window,
+    reference: OrbitPolynomial,
+    secondary: OrbitPolynomial,
+    secondary_start_s: float,
+    heights_m: tuple[float, float],
+    grid_origin_deg: tuple[float, float],
+    grid_step_deg: tuple[float, float],
+) -> PairGeometry:
     """Solve exactly on Chebyshev nodes, and keep the interpolating polynomials.
 
     `grid_origin_deg` is (latitude, longitude) of the elevation grid's first post, `grid_step_deg` the steps per row, column.
@@ -141,12 +155,21 @@ def pair_geometry(window: Window, reference: OrbitPolynomial, secondary: OrbitPo
     latitude, longitude, _ = to_geodetic(points)
     time2, range2 = geo2rdr(secondary, points)
     longitude = grid_origin_deg[1] + (longitude - grid_origin_deg[1] + 180) % 360 - 180  # on the grid's side of 180°
-    values = np.stack([(latitude - grid_origin_deg[0]) / grid_step_deg[0],
-                       (longitude - grid_origin_deg[1]) / grid_step_deg[1], time2 - secondary_start_s, range2 - r])
+    values = np.stack(
+        [
+            (latitude - grid_origin_deg[0]) / grid_step_deg[0],
+            (longitude - grid_origin_deg[1]) / grid_step_deg[1],
+            time2 - secondary_start_s,
+            range2 - r,
+        ]
+    )
     inverses = [np.linalg.inv(np.polynomial.chebyshev.chebvander(x, d)) for x, d in zip(nodes, degrees, strict=True)]
     chebyshev = np.einsum("ia,jb,kc,fabc->fkji", *inverses, values, optimize=True)
-    to_powers = np.array([np.pad(np.polynomial.chebyshev.cheb2poly(row), (0, HEIGHT_DEGREE - k))
-                          for k, row in enumerate([np.eye(HEIGHT_DEGREE + 1)[k, : k + 1]
-                                                   for k in range(HEIGHT_DEGREE + 1)])])
+    to_powers = np.array(
+        [
+            np.pad(np.polynomial.chebyshev.cheb2poly(row), (0, HEIGHT_DEGREE - k))
+            for k, row in enumerate([np.eye(HEIGHT_DEGREE + 1)[k, : k + 1] for k in range(HEIGHT_DEGREE + 1)])
+        ]
+    )
     coefficients = np.einsum("kp,fkji->fpji", to_powers, chebyshev)
     return PairGeometry(window, mid, half, np.ascontiguousarray(coefficients))

@@ -37,15 +37,32 @@ class Tile:
     def save(self, path: Path) -> None:
         """Written aside and renamed: a file that is there is whole."""
         part = path.with_suffix(".part.npz")
-        np.savez(part, first_row=self.first_row, first_column=self.first_column, cross=self.cross, power1=self.power1,
-                 power2=self.power2, count=self.count, doppler_hz=self.doppler_hz, unsolved=self.unsolved)
+        np.savez(
+            part,
+            first_row=self.first_row,
+            first_column=self.first_column,
+            cross=self.cross,
+            power1=self.power1,
+            power2=self.power2,
+            count=self.count,
+            doppler_hz=self.doppler_hz,
+            unsolved=self.unsolved,
+        )
         part.rename(path)
 
     @staticmethod
     def load(path: Path) -> "Tile":
         with np.load(path) as kept:
-            return Tile(int(kept["first_row"]), int(kept["first_column"]), kept["cross"], kept["power1"],
-                        kept["power2"], kept["count"], kept["doppler_hz"], int(kept["unsolved"]))
+            return Tile(
+                int(kept["first_row"]),
+                int(kept["first_column"]),
+                kept["cross"],
+                kept["power1"],
+                kept["power2"],
+                kept["count"],
+                kept["doppler_hz"],
+                int(kept["unsolved"]),
+            )
 
 
 @dataclass(frozen=True)
@@ -71,25 +88,49 @@ class BurstSetup:
     faults: Faults = field(default_factory=Faults)
 
 
-def set_up(pair: BurstPair, orbit1: StateVectors, orbit2: StateVectors, elevation: Elevation,
-           azimuth_shift_s: float = 0.0, faults: Faults | None = None) -> BurstSetup:
+def set_up(
+    pair: BurstPair,
+    orbit1: StateVectors,
+    orbit2: StateVectors,
+    elevation: Elevation,
+    azimuth_shift_s: float = 0.0,
+    faults: Faults | None = None,
+) -> BurstSetup:
     """Orbit polynomials, pair geometry and the secondary's carrier. `azimuth_shift_s` is what ESD found."""
     swath, burst, twin = pair.swath, pair.burst, pair.secondary_burst
     duration = swath.lines_per_burst * swath.line_interval_s
     one = polynomial(orbit1, burst.azimuth_time_s - ORBIT_MARGIN_S, burst.azimuth_time_s + duration + ORBIT_MARGIN_S)
     two = polynomial(orbit2, twin.azimuth_time_s - ORBIT_MARGIN_S, twin.azimuth_time_s + duration + ORBIT_MARGIN_S)
-    window = Window(burst.azimuth_time_s, swath.line_interval_s, swath.lines_per_burst, swath.near_range_m,
-                    swath.range_spacing_m, swath.samples_per_burst)
+    window = Window(
+        burst.azimuth_time_s,
+        swath.line_interval_s,
+        swath.lines_per_burst,
+        swath.near_range_m,
+        swath.range_spacing_m,
+        swath.samples_per_burst,
+    )
     heights = _heights_near(window, one, elevation)
-    geometry = pair_geometry(window, one, two, twin.azimuth_time_s, heights,
-                             (elevation.latitude0_deg, elevation.longitude0_deg),
-                             (elevation.step_latitude_deg, elevation.step_longitude_deg))
+    geometry = pair_geometry(
+        window,
+        one,
+        two,
+        twin.azimuth_time_s,
+        heights,
+        (elevation.latitude0_deg, elevation.longitude0_deg),
+        (elevation.step_latitude_deg, elevation.step_longitude_deg),
+    )
     faults = faults or Faults()
     other = pair.secondary_swath
     if faults.drop_doppler:
         other = replace(other, doppler=tuple(replace(p, coefficients=(0.0,)) for p in other.doppler))
-    return BurstSetup(pair, geometry, carrier(other, twin, two), elevation.heights_m,
-                      azimuth_shift_s + faults.azimuth_timing_s, faults)
+    return BurstSetup(
+        pair,
+        geometry,
+        carrier(other, twin, two),
+        elevation.heights_m,
+        azimuth_shift_s + faults.azimuth_timing_s,
+        faults,
+    )
 
 
 def _heights_near(window: Window, orbit: object, elevation: Elevation) -> tuple[float, float]:
@@ -110,16 +151,23 @@ def window_footprint(window: Window, orbit: object, heights_m: tuple[float, floa
     return ring + [(float(x), float(y)) for y, x in zip(far[0][::-1], far[1][::-1], strict=True)]
 
 
-def form_tile(setup: BurstSetup, mosaic: Mosaic, reference: Measurement, secondary: Measurement, threads: int = 2,
-              full: npt.NDArray[np.complex64] | None = None,
-              progress: Callable[[float], None] = lambda _: None) -> Tile:
+def form_tile(
+    setup: BurstSetup,
+    mosaic: Mosaic,
+    reference: Measurement,
+    secondary: Measurement,
+    threads: int = 2,
+    full: npt.NDArray[np.complex64] | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Tile:
     """The burst's tile; `full`, if given, takes the flattened interferogram at full resolution."""
     tile = _empty_tile(setup, mosaic)
     rows = range(0, tile.cross.shape[0], ROWS_PER_BLOCK)
     with ThreadPoolExecutor(threads) as pool:
         unsolved = 0
-        for done, failed in enumerate(pool.map(
-                lambda row: _form_block(setup, mosaic, reference, secondary, tile, row, full), rows)):
+        for done, failed in enumerate(
+            pool.map(lambda row: _form_block(setup, mosaic, reference, secondary, tile, row, full), rows)
+        ):
             unsolved += failed
             progress((done + 1) / len(rows))
     return replace(tile, unsolved=unsolved)
@@ -133,9 +181,16 @@ def _empty_tile(setup: BurstSetup, mosaic: Mosaic) -> Tile:
     shape = (end_row - first_row, end_column - first_column)
     rows = (first_row + np.arange(shape[0]) + 0.5) * looks[1] - 0.5 - pair.first_line
     columns = (first_column + np.arange(shape[1]) + 0.5) * looks[0] - 0.5 - pair.first_sample
-    return Tile(first_row, first_column, np.zeros(shape, np.complex64), np.zeros(shape, np.float32),
-                np.zeros(shape, np.float32), np.zeros(shape, np.uint16),
-                _local_doppler(setup, rows, columns), unsolved=0)
+    return Tile(
+        first_row,
+        first_column,
+        np.zeros(shape, np.complex64),
+        np.zeros(shape, np.float32),
+        np.zeros(shape, np.float32),
+        np.zeros(shape, np.uint16),
+        _local_doppler(setup, rows, columns),
+        unsolved=0,
+    )
 
 
 def _local_doppler(setup: BurstSetup, lines: Floats, samples: Floats) -> npt.NDArray[np.float32]:
@@ -157,8 +212,15 @@ def _secondary_sample(setup: BurstSetup, sample: Floats, difference_m: Floats) -
     return sample + (swath.near_range_m - other.near_range_m + difference_m) / swath.range_spacing_m
 
 
-def _form_block(setup: BurstSetup, mosaic: Mosaic, reference: Measurement, secondary: Measurement, tile: Tile,
-                row: int, full: npt.NDArray[np.complex64] | None) -> int:
+def _form_block(
+    setup: BurstSetup,
+    mosaic: Mosaic,
+    reference: Measurement,
+    secondary: Measurement,
+    tile: Tile,
+    row: int,
+    full: npt.NDArray[np.complex64] | None,
+) -> int:
     """Sum the lines of a few multilook rows; returns the samples without a solved height."""
     pair, looks = setup.pair, mosaic.looks
     swath, burst, other, twin = pair.swath, pair.burst, pair.secondary_swath, pair.secondary_burst
@@ -174,24 +236,61 @@ def _form_block(setup: BurstSetup, mosaic: Mosaic, reference: Measurement, secon
     re = np.empty((last2 - first2, other.samples_per_burst), np.float32)
     im = np.empty_like(re)
     table = setup.carrier.table() if setup.faults.deramp else np.zeros((3, other.samples_per_burst))
-    kernels.deramp(secondary.lines(twin.first_line + first2, last2 - first2), table,
-                   first2 * other.line_interval_s - _half_duration(setup), other.line_interval_s, re, im)
-    valid2 = np.array([twin.valid_lines[0] - first2, min(twin.valid_lines[1], last2) - first2,
-                       twin.valid_samples[0], twin.valid_samples[1]])
+    kernels.deramp(
+        secondary.lines(twin.first_line + first2, last2 - first2),
+        table,
+        first2 * other.line_interval_s - _half_duration(setup),
+        other.line_interval_s,
+        re,
+        im,
+    )
+    valid2 = np.array(
+        [
+            twin.valid_lines[0] - first2,
+            min(twin.valid_lines[1], last2) - first2,
+            twin.valid_samples[0],
+            twin.valid_samples[1],
+        ]
+    )
     valid2[0] = max(valid2[0], 0)
     shift = setup.azimuth_shift_s
-    return int(kernels.form_lines(
-        reference.lines(burst.first_line + first, last - first), re, im, first2 - shift / other.line_interval_s,
-        valid2, setup.geometry.coefficients, setup.geometry.azimuth_basis(lines.astype(float)),
-        setup.geometry.range_basis(), SEGMENT, setup.geometry.height_mid_m, setup.geometry.height_half_m,
-        setup.elevation, table, shift - _half_duration(setup), other.line_interval_s,
-        float(_secondary_sample(setup, np.array(0.0), np.array(0.0))) + setup.faults.range_shift_samples,
-        swath.range_spacing_m, 2 / swath.wavelength_m if setup.faults.flatten else 0.0, _TABLE,
-        _cells(lines, burst.valid_lines, pair.first_line, looks[1], tile.first_row, tile.cross.shape[0]),
-        _cells(np.arange(swath.samples_per_burst), burst.valid_samples, pair.first_sample, looks[0],
-               tile.first_column, tile.cross.shape[1]),
-        tile.cross, tile.power1, tile.power2, tile.count,
-        full[first:last] if full is not None else np.empty((0, 0), np.complex64)))
+    return int(
+        kernels.form_lines(
+            reference.lines(burst.first_line + first, last - first),
+            re,
+            im,
+            first2 - shift / other.line_interval_s,
+            valid2,
+            setup.geometry.coefficients,
+            setup.geometry.azimuth_basis(lines.astype(float)),
+            setup.geometry.range_basis(),
+            SEGMENT,
+            setup.geometry.height_mid_m,
+            setup.geometry.height_half_m,
+            setup.elevation,
+            table,
+            shift - _half_duration(setup),
+            other.line_interval_s,
+            float(_secondary_sample(setup, np.array(0.0), np.array(0.0))) + setup.faults.range_shift_samples,
+            swath.range_spacing_m,
+            2 / swath.wavelength_m if setup.faults.flatten else 0.0,
+            _TABLE,
+            _cells(lines, burst.valid_lines, pair.first_line, looks[1], tile.first_row, tile.cross.shape[0]),
+            _cells(
+                np.arange(swath.samples_per_burst),
+                burst.valid_samples,
+                pair.first_sample,
+                looks[0],
+                tile.first_column,
+                tile.cross.shape[1],
+            ),
+            tile.cross,
+            tile.power1,
+            tile.power2,
+            tile.count,
+            full[first:last] if full is not None else np.empty((0, 0), np.complex64),
+        )
+    )
 
 
 _TABLE = kernels.kernel_table()
@@ -202,16 +301,21 @@ def _secondary_lines(setup: BurstSetup, lines: npt.NDArray[np.int64]) -> tuple[i
     other = setup.pair.secondary_swath
     edges = np.array([lines[0], lines[-1]], float)
     samples = np.linspace(0, setup.geometry.window.samples - 1, 9)
-    y, x, h = np.meshgrid(edges, samples, setup.geometry.height_mid_m + setup.geometry.height_half_m
-                          * np.array([-1.0, 0.0, 1.0]), indexing="ij")
+    y, x, h = np.meshgrid(
+        edges,
+        samples,
+        setup.geometry.height_mid_m + setup.geometry.height_half_m * np.array([-1.0, 0.0, 1.0]),
+        indexing="ij",
+    )
     line2 = (setup.geometry.at(y, x, h)[2] + setup.azimuth_shift_s) / other.line_interval_s
     first = int(np.clip(np.floor(line2.min()) - kernels.TAPS // 2, 0, other.lines_per_burst - 1))
     last = int(np.clip(np.ceil(line2.max()) + kernels.TAPS // 2 + 1, first + 1, other.lines_per_burst))
     return first, last
 
 
-def _cells(index: npt.NDArray[np.int64], valid: tuple[int, int], offset: int, looks: int, first: int,
-           count: int) -> npt.NDArray[np.int64]:
+def _cells(
+    index: npt.NDArray[np.int64], valid: tuple[int, int], offset: int, looks: int, first: int, count: int
+) -> npt.NDArray[np.int64]:
     """Tile cell of each line or sample, −1 where it is invalid or beyond the tile."""
     cell = (index + offset) // looks - first
     return np.where((index >= valid[0]) & (index < valid[1]) & (cell >= 0) & (cell < count), cell, -1)

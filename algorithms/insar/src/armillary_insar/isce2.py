@@ -57,18 +57,44 @@ def process(job: Job) -> Path:
 def find_runtime() -> str:
     found = next((r for r in RUNTIMES if shutil.which(r)), None)
     if found is None:
-        raise Refusal("No container runtime is installed here.", f"Install one of {', '.join(RUNTIMES)}, or use the "
-                      "engine armillary.", "infrastructure")
+        raise Refusal(
+            "No container runtime is installed here.",
+            f"Install one of {', '.join(RUNTIMES)}, or use the engine armillary.",
+            "infrastructure",
+        )
     return found
 
 
 def command(runtime: str, image: str, job_folder: Path, work: Path) -> list[str]:
     """The container's command line: the job's folder is mounted where it is, so that links and paths hold."""
     if runtime == "apptainer":
-        return ["apptainer", "exec", "--bind", str(job_folder), "--pwd", str(work), f"docker://{image}",
-                "topsApp.py", "topsApp.xml", "--end=geocode"]
-    return [runtime, "run", "--rm", "--network=none", "--volume", f"{job_folder}:{job_folder}", "--workdir", str(work),
-            "--entrypoint", "topsApp.py", image, "topsApp.xml", "--end=geocode"]
+        return [
+            "apptainer",
+            "exec",
+            "--bind",
+            str(job_folder),
+            "--pwd",
+            str(work),
+            f"docker://{image}",
+            "topsApp.py",
+            "topsApp.xml",
+            "--end=geocode",
+        ]
+    return [
+        runtime,
+        "run",
+        "--rm",
+        "--network=none",
+        "--volume",
+        f"{job_folder}:{job_folder}",
+        "--workdir",
+        str(work),
+        "--entrypoint",
+        "topsApp.py",
+        image,
+        "topsApp.xml",
+        "--end=geocode",
+    ]
 
 
 def run(argv: list[str], work: Path) -> None:
@@ -77,8 +103,11 @@ def run(argv: list[str], work: Path) -> None:
         status = subprocess.run(argv, cwd=work, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
     if status:
         tail = "\n".join((work / "topsApp.log").read_text().splitlines()[-15:])
-        raise Refusal(f"topsApp ended with status {status}:\n{tail}", "See topsApp.log in the job's folder.",
-                      "out of memory" if status == 137 else "science error")
+        raise Refusal(
+            f"topsApp ended with status {status}:\n{tail}",
+            "See topsApp.log in the job's folder.",
+            "out of memory" if status == 137 else "science error",
+        )
 
 
 def write_inputs(work: Path, job: Job, prepared: Prepared) -> None:
@@ -86,29 +115,62 @@ def write_inputs(work: Path, job: Job, prepared: Prepared) -> None:
     work.mkdir(parents=True, exist_ok=True)
     write_dem(work / "dem.wgs84", prepared.elevation)
     orbits = [f for folder in job.paths("orbits") for f in files_in(folder, (".eof",))]
-    (work / "topsApp.xml").write_text(tops_app_xml(
-        prepared.plan, [find_safe(job.paths(role)[0]) for role in ("reference", "secondary")],
-        sorted({str(f.parent) for f in orbits})[:1], job.parameters.looks, job.parameters.filter_strength,
-        work / "dem.wgs84"))
+    (work / "topsApp.xml").write_text(
+        tops_app_xml(
+            prepared.plan,
+            [find_safe(job.paths(role)[0]) for role in ("reference", "secondary")],
+            sorted({str(f.parent) for f in orbits})[:1],
+            job.parameters.looks,
+            job.parameters.filter_strength,
+            work / "dem.wgs84",
+        )
+    )
 
 
-def tops_app_xml(plan: PairPlan, safes: list[Path], orbit_folders: list[str], looks: tuple[int, int],
-                 filter_strength: float, dem: Path) -> str:
+def tops_app_xml(
+    plan: PairPlan,
+    safes: list[Path],
+    orbit_folders: list[str],
+    looks: tuple[int, int],
+    filter_strength: float,
+    dem: Path,
+) -> str:
     """ISCE2's input. Its region of interest is left out: the bursts are those that both scenes share."""
+
     def scene(name: str, safe: Path) -> str:
-        orbit = f'\n      <property name="orbit directory">{escape(orbit_folders[0])}</property>' if orbit_folders else ""
-        return (f'    <component name="{name}">\n      <property name="safe">{escape(str(safe))}</property>{orbit}\n'
-                f'      <property name="output directory">{name}</property>\n    </component>\n')
+        orbit = (
+            f'\n      <property name="orbit directory">{escape(orbit_folders[0])}</property>' if orbit_folders else ""
+        )
+        return (
+            f'    <component name="{name}">\n      <property name="safe">{escape(str(safe))}</property>{orbit}\n'
+            f'      <property name="output directory">{name}</property>\n    </component>\n'
+        )
 
     swaths = sorted({int(p.swath.name[-1]) for p in plan.bursts})
-    properties = {"sensor name": "SENTINEL1", "swaths": str(swaths), "range looks": str(looks[0]),
-                  "azimuth looks": str(looks[1]), "filter strength": str(filter_strength), "do ESD": "True",
-                  "do unwrap": "True", "unwrapper name": "snaphu_mcf", "demfilename": str(dem),
-                  "geocode list": str([f"{MERGED}/phsig.cor", f"{MERGED}/filt_topophase.unw",
-                                       f"{MERGED}/filt_topophase.flat", f"{MERGED}/filt_topophase.unw.conncomp"])}
+    properties = {
+        "sensor name": "SENTINEL1",
+        "swaths": str(swaths),
+        "range looks": str(looks[0]),
+        "azimuth looks": str(looks[1]),
+        "filter strength": str(filter_strength),
+        "do ESD": "True",
+        "do unwrap": "True",
+        "unwrapper name": "snaphu_mcf",
+        "demfilename": str(dem),
+        "geocode list": str(
+            [
+                f"{MERGED}/phsig.cor",
+                f"{MERGED}/filt_topophase.unw",
+                f"{MERGED}/filt_topophase.flat",
+                f"{MERGED}/filt_topophase.unw.conncomp",
+            ]
+        ),
+    }
     lines = "".join(f'    <property name="{k}">{escape(v)}</property>\n' for k, v in properties.items())
-    return (f'<?xml version="1.0" encoding="UTF-8"?>\n<topsApp>\n  <component name="topsinsar">\n{lines}'
-            f'{scene("reference", safes[0])}{scene("secondary", safes[1])}  </component>\n</topsApp>\n')
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<topsApp>\n  <component name="topsinsar">\n{lines}'
+        f"{scene('reference', safes[0])}{scene('secondary', safes[1])}  </component>\n</topsApp>\n"
+    )
 
 
 def write_dem(path: Path, elevation: Elevation) -> None:
@@ -123,20 +185,34 @@ def write_dem(path: Path, elevation: Elevation) -> None:
         f"<GeoTransform>{west!r}, {step_x!r}, 0.0, {north!r}, 0.0, {step_y!r}</GeoTransform>"
         f'<VRTRasterBand dataType="Float32" band="1" subClass="VRTRawRasterBand"><SourceFilename relativeToVRT="1">'
         f"{path.name}</SourceFilename><ByteOrder>LSB</ByteOrder><ImageOffset>0</ImageOffset><PixelOffset>4</PixelOffset>"
-        f"<LineOffset>{4 * columns}</LineOffset></VRTRasterBand></VRTDataset>\n")
+        f"<LineOffset>{4 * columns}</LineOffset></VRTRasterBand></VRTDataset>\n"
+    )
 
     def axis(name: str, start: float, step: float, size: int) -> str:
-        return (f'<component name="{name}"><property name="delta"><value>{step!r}</value></property>'
-                f'<property name="size"><value>{size}</value></property>'
-                f'<property name="startingvalue"><value>{start!r}</value></property></component>')
+        return (
+            f'<component name="{name}"><property name="delta"><value>{step!r}</value></property>'
+            f'<property name="size"><value>{size}</value></property>'
+            f'<property name="startingvalue"><value>{start!r}</value></property></component>'
+        )
 
-    simple = {"byte_order": "l", "data_type": "FLOAT", "file_name": str(path), "image_type": "dem", "length": str(rows),
-              "number_bands": "1", "reference": "WGS84", "scheme": "BIP", "width": str(columns), "access_mode": "read",
-              "family": "demimage"}
+    simple = {
+        "byte_order": "l",
+        "data_type": "FLOAT",
+        "file_name": str(path),
+        "image_type": "dem",
+        "length": str(rows),
+        "number_bands": "1",
+        "reference": "WGS84",
+        "scheme": "BIP",
+        "width": str(columns),
+        "access_mode": "read",
+        "family": "demimage",
+    }
     body = "".join(f'<property name="{k}"><value>{escape(v)}</value></property>' for k, v in simple.items())
     path.with_name(path.name + ".xml").write_text(
-        f'<imageFile>{axis("coordinate1", west, step_x, columns)}{axis("coordinate2", north, step_y, rows)}{body}'
-        "</imageFile>\n")
+        f"<imageFile>{axis('coordinate1', west, step_x, columns)}{axis('coordinate2', north, step_y, rows)}{body}"
+        "</imageFile>\n"
+    )
 
 
 def read_baselines(text: str) -> list[Baseline]:
@@ -149,7 +225,9 @@ def read_baselines(text: str) -> list[Baseline]:
             found[int(named[1]), named[2]] = float(element.text)
     swaths = sorted({n for n, _ in found})
     if not swaths:
-        raise Refusal("topsProc.xml holds no baseline.", "topsApp did not reach the step computeBaselines; see its log.")
+        raise Refusal(
+            "topsProc.xml holds no baseline.", "topsApp did not reach the step computeBaselines; see its log."
+        )
     return [Baseline(f"IW{n}", found[n, "Bperp"], found.get((n, "Bpar"), float("nan"))) for n in swaths]
 
 
@@ -166,11 +244,13 @@ def read_layers(folder: Path, wavelength_m: float) -> tuple[MapGrid, Layers]:
     there = amplitude.real > 0
     phase = np.where(there, unwrapped.real, np.nan).astype(np.float32)
     return grid, Layers(
-        unwrapped_rad=phase, wrapped_rad=np.where(there, np.angle(wrapped), np.nan).astype(np.float32),
+        unwrapped_rad=phase,
+        wrapped_rad=np.where(there, np.angle(wrapped), np.nan).astype(np.float32),
         coherence=np.where(there, coherence.real, np.nan).astype(np.float32),
         amplitude=np.where(there, amplitude.real, np.nan).astype(np.float32),
         components=np.where(there, components.real, 0).astype(np.uint16),
-        displacement_m=(-wavelength_m / (4 * np.pi) * phase).astype(np.float32))
+        displacement_m=(-wavelength_m / (4 * np.pi) * phase).astype(np.float32),
+    )
 
 
 def _band(path: Path, band: int) -> tuple["np.ndarray[Any, Any]", MapGrid]:
@@ -189,10 +269,15 @@ def publish(job: Job, prepared: Prepared, work: Path) -> Path:
     grid, layers = read_layers(work / MERGED, prepared.plan.wavelength_m)
     baselines = read_baselines((work / "topsProc.xml").read_text())
     good = layers.coherence[np.isfinite(layers.coherence)]
-    quality = {"engine": "isce2-container", "image": job.parameters.container, "sign_convention": SIGN,
-               "corrections_not_applied": list(NOT_APPLIED), "bursts": [p.name for p in prepared.plan.bursts],
-               "coherence": {"mean": round(float(good.mean()), 4), "median": round(float(np.median(good)), 4)},
-               "baseline": {"perpendicular_m": baselines[0].perpendicular_m, "parallel_m": baselines[0].parallel_m}}
+    quality = {
+        "engine": "isce2-container",
+        "image": job.parameters.container,
+        "sign_convention": SIGN,
+        "corrections_not_applied": list(NOT_APPLIED),
+        "bursts": [p.name for p in prepared.plan.bursts],
+        "coherence": {"mean": round(float(good.mean()), 4), "median": round(float(np.median(good)), 4)},
+        "baseline": {"perpendicular_m": baselines[0].perpendicular_m, "parallel_m": baselines[0].parallel_m},
+    }
     folder = job.folder / "outputs" / "interferogram" / identity.product_id
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -200,8 +285,15 @@ def publish(job: Job, prepared: Prepared, work: Path) -> Path:
     axes = cube_axes((lon.min(), lat.min(), lon.max(), lat.max()))
     h, y, x = np.meshgrid(axes[2], axes[0], axes[1], indexing="ij")
     write_layers(folder, grid, layers, identity)
-    write_netcdf(folder / f"{identity.product_id}.nc", grid, layers, identity, axes,
-                 viewing(y, x, h, *prepared.polynomials), quality)
+    write_netcdf(
+        folder / f"{identity.product_id}.nc",
+        grid,
+        layers,
+        identity,
+        axes,
+        viewing(y, x, h, *prepared.polynomials),
+        quality,
+    )
     write_browse(folder / "browse.png", grid, layers, identity)
     (folder / "quality.json").write_text(json.dumps(quality, indent=2))
     item = stac_item(identity, prepared.footprint, quality, {"engine": job.parameters.container})

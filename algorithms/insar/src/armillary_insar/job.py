@@ -52,8 +52,10 @@ class Job:
     @property
     def key(self) -> str:
         """Digest of what decides the product."""
-        said = {"parameters": self.parameters.__dict__,
-                "inputs": {r: [(e.get("id"), e.get("revision")) for e in v] for r, v in sorted(self.inputs.items())}}
+        said = {
+            "parameters": self.parameters.__dict__,
+            "inputs": {r: [(e.get("id"), e.get("revision")) for e in v] for r, v in sorted(self.inputs.items())},
+        }
         return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
     def progress(self, fraction: float, stage: str, message: str) -> None:
@@ -61,8 +63,9 @@ class Job:
             log.write(json.dumps({"fraction": round(fraction, 4), "stage": stage, "message": message}) + "\n")
 
     def fail(self, refusal: Refusal) -> None:
-        (self.folder / "error.json").write_text(json.dumps(
-            {"class": refusal.error_class, "message": refusal.message, "remedy": refusal.remedy}))
+        (self.folder / "error.json").write_text(
+            json.dumps({"class": refusal.error_class, "message": refusal.message, "remedy": refusal.remedy})
+        )
 
 
 def read_job(path: Path) -> Job:
@@ -83,8 +86,10 @@ def read_parameters(said: dict[str, Any]) -> Parameters:
     """Checked parameters; every refusal names the field."""
     unknown = sorted(set(said) - set(Parameters.__dataclass_fields__))
     if unknown:
-        raise Refusal(f"Unknown parameter: {', '.join(unknown)}.",
-                      f"The parameters are {', '.join(Parameters.__dataclass_fields__)}.")
+        raise Refusal(
+            f"Unknown parameter: {', '.join(unknown)}.",
+            f"The parameters are {', '.join(Parameters.__dataclass_fields__)}.",
+        )
     looks = said.get("looks", [19, 7])
     if len(looks) != 2 or not all(isinstance(n, int) and 1 <= n <= 100 for n in looks):
         raise Refusal(f"looks is {looks!r}.", "Give two whole numbers from 1 to 100: range, azimuth.")
@@ -92,10 +97,13 @@ def read_parameters(said: dict[str, Any]) -> Parameters:
     if area and (len(area) != 4 or area[0] >= area[2] or area[1] >= area[3]):
         raise Refusal(f"area is {area!r}.", "Give west, south, east, north in degrees.")
     checks: dict[str, Callable[[Any], bool]] = {
-              "filter_strength": lambda v: 0 <= v <= 1, "posting_arcsec": lambda v: 0.3 <= v <= 60,
-              "unwrap": lambda v: v in ("whirlwind", "snaphu"), "engine": lambda v: v in ENGINES,
-              "elevation_datum": lambda v: v in ("auto", "ellipsoid", "egm96", "egm2008"),
-              "polarisation": lambda v: v.lower() in ("vv", "hh", "vh", "hv")}
+        "filter_strength": lambda v: 0 <= v <= 1,
+        "posting_arcsec": lambda v: 0.3 <= v <= 60,
+        "unwrap": lambda v: v in ("whirlwind", "snaphu"),
+        "engine": lambda v: v in ENGINES,
+        "elevation_datum": lambda v: v in ("auto", "ellipsoid", "egm96", "egm2008"),
+        "polarisation": lambda v: v.lower() in ("vv", "hh", "vh", "hv"),
+    }
     for name, accepts in checks.items():
         if name in said and not accepts(said[name]):
             raise Refusal(f"{name} is {said[name]!r}.", "See algorithm.yaml for what it may be.")

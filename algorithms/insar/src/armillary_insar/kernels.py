@@ -33,10 +33,30 @@ def sincos_cycles(cycles):  # type: ignore[no-untyped-def]
     """
     y = np.float32((cycles - np.rint(cycles)) * math.pi)
     z = y * y
-    s = y * (np.float32(1.0) + z * (np.float32(-1 / 6) + z * (np.float32(1 / 120) + z * (
-        np.float32(-1 / 5040) + z * (np.float32(1 / 362880) + z * np.float32(-1 / 39916800))))))
-    c = np.float32(1.0) + z * (np.float32(-0.5) + z * (np.float32(1 / 24) + z * (np.float32(-1 / 720) + z * (
-        np.float32(1 / 40320) + z * (np.float32(-1 / 3628800) + z * np.float32(1 / 479001600))))))
+    s = y * (
+        np.float32(1.0)
+        + z
+        * (
+            np.float32(-1 / 6)
+            + z
+            * (
+                np.float32(1 / 120)
+                + z * (np.float32(-1 / 5040) + z * (np.float32(1 / 362880) + z * np.float32(-1 / 39916800)))
+            )
+        )
+    )
+    c = np.float32(1.0) + z * (
+        np.float32(-0.5)
+        + z
+        * (
+            np.float32(1 / 24)
+            + z
+            * (
+                np.float32(-1 / 720)
+                + z * (np.float32(1 / 40320) + z * (np.float32(-1 / 3628800) + z * np.float32(1 / 479001600)))
+            )
+        )
+    )
     return np.float32(2.0) * s * c, c * c - s * s
 
 
@@ -107,8 +127,10 @@ def solve_heights(nodes, segment, samples, dem, mid, half, start, scaled):  # ty
             zy = dem[iy + 1, ix] - z00
             zxy = dem[iy + 1, ix + 1] - z00 - zx - zy
             error = (z00 + fx * zx + fy * (zy + fx * zxy) - mid) - h * half
-            slope = ((zy + fx * zxy) * (a1 + h * (2 * a2 + h * (3 * a3 + h * 4 * a4)))
-                     + (zx + fy * zxy) * (b1 + h * (2 * b2 + h * (3 * b3 + h * 4 * b4)))) - half
+            slope = (
+                (zy + fx * zxy) * (a1 + h * (2 * a2 + h * (3 * a3 + h * 4 * a4)))
+                + (zx + fy * zxy) * (b1 + h * (2 * b2 + h * (3 * b3 + h * 4 * b4)))
+            ) - half
             if slope > -0.2 * half:
                 slope = -0.2 * half  # beyond the layover limit: creep instead of jumping
             if turn > 6:
@@ -198,8 +220,19 @@ def resample_line(re, im, y, x, valid, table, out_re, out_im):  # type: ignore[n
 
 
 @F
-def interfere_line(reference, re, im, time2, sample2, difference, carrier, eta_first_s, cycles_per_metre,  # type: ignore[no-untyped-def]
-                   out_re, out_im):
+def interfere_line(
+    reference,
+    re,
+    im,
+    time2,
+    sample2,
+    difference,
+    carrier,
+    eta_first_s,
+    cycles_per_metre,  # type: ignore[no-untyped-def]
+    out_re,
+    out_im,
+):
     """s₁ s₂* exp(−j 4π (R₂ − R₁)/λ) with the secondary's carrier restored where its samples were taken."""
     last = carrier.shape[1] - 2
     for j in range(len(reference)):
@@ -217,9 +250,34 @@ def interfere_line(reference, re, im, time2, sample2, difference, carrier, eta_f
 
 
 @F
-def form_lines(reference, re, im, first_line2, valid2, coefficients, azimuth_basis, range_basis, segment,  # type: ignore[no-untyped-def]
-               mid, half, dem, carrier, eta_first_s, line2_s, sample2_first, sample_m, cycles_per_metre, table,
-               cell_rows, cell_columns, cross, power1, power2, count, full):
+def form_lines(
+    reference,
+    re,
+    im,
+    first_line2,
+    valid2,
+    coefficients,
+    azimuth_basis,
+    range_basis,
+    segment,  # type: ignore[no-untyped-def]
+    mid,
+    half,
+    dem,
+    carrier,
+    eta_first_s,
+    line2_s,
+    sample2_first,
+    sample_m,
+    cycles_per_metre,
+    table,
+    cell_rows,
+    cell_columns,
+    cross,
+    power1,
+    power2,
+    count,
+    full,
+):
     """Interferogram of consecutive reference lines, summed into multilook cells.
 
     `cell_rows[i]` and `cell_columns[j]` name the cell of each line and sample (−1: none); `full` takes the lines
@@ -249,8 +307,9 @@ def form_lines(reference, re, im, first_line2, valid2, coefficients, azimuth_bas
             line2[j] = time2[j] / line2_s - first_line2
             sample2[j] = j + sample2_first + difference[j] / sample_m
         resample_line(re, im, line2, sample2, valid2, table, s_re, s_im)
-        interfere_line(reference[i], s_re, s_im, time2, sample2, difference, carrier, eta_first_s,
-                       cycles_per_metre, f_re, f_im)
+        interfere_line(
+            reference[i], s_re, s_im, time2, sample2, difference, carrier, eta_first_s, cycles_per_metre, f_re, f_im
+        )
         if keep:
             for j in range(samples):
                 full[i, j] = complex(f_re[j], f_im[j])
@@ -269,8 +328,23 @@ def form_lines(reference, re, im, first_line2, valid2, coefficients, azimuth_bas
 
 
 @F
-def geocode_rows(first_row, step_lat, step_lon, lat0, lon0, heights, orbit, centre_s, scale_s, start_s, inverse_line,  # type: ignore[no-untyped-def]
-                 near_m, inverse_sample, line, sample):
+def geocode_rows(
+    first_row,
+    step_lat,
+    step_lon,
+    lat0,
+    lon0,
+    heights,
+    orbit,
+    centre_s,
+    scale_s,
+    start_s,
+    inverse_line,  # type: ignore[no-untyped-def]
+    near_m,
+    inverse_sample,
+    line,
+    sample,
+):
     """Zero-Doppler line and sample of every point of map rows with heights: Newton's method from the point before."""
     a2, e2 = 6378137.0, 6.694379990141316e-3
     degree = orbit.shape[0] - 1

@@ -43,8 +43,9 @@ class Measurement:
         try:
             return rasterio.open(self.path)
         except RasterioIOError as error:
-            raise Refusal(f"{self.name} cannot be opened as a TIFF.", "Fetch the product again.",
-                          "input missing") from error
+            raise Refusal(
+                f"{self.name} cannot be opened as a TIFF.", "Fetch the product again.", "input missing"
+            ) from error
 
     def _truncated(self) -> Refusal:
         return Refusal(f"{self.name} is truncated or damaged.", "Fetch the product again and compare its checksum.")
@@ -54,15 +55,20 @@ class Measurement:
         if self._first_byte is None:
             with self._open() as file:
                 if (file.height, file.width) != self.shape:
-                    raise Refusal(f"{self.name} is {file.height} × {file.width}, its annotation says "
-                                  f"{self.shape[0]} × {self.shape[1]}.", "Fetch the product again.")
+                    raise Refusal(
+                        f"{self.name} is {file.height} × {file.width}, its annotation says "
+                        f"{self.shape[0]} × {self.shape[1]}.",
+                        "Fetch the product again.",
+                    )
         self.lines(self.shape[0] - 1, 1)
         for burst in bursts:
             top, bottom = burst.valid_lines
             probes = [burst.first_line + top + (bottom - top) * k // 4 for k in (1, 2, 3)]
             if bottom - top < lines_per_burst // 4 or not any(np.any(self.lines(p, 1)) for p in probes):
-                raise Refusal(f"Burst {burst.index + 1} of {self.name} holds only zeros.",
-                              "The product is a placeholder or was not filled; fetch it again or leave the burst out.")
+                raise Refusal(
+                    f"Burst {burst.index + 1} of {self.name} holds only zeros.",
+                    "The product is a placeholder or was not filled; fetch it again or leave the burst out.",
+                )
 
 
 def _plain_layout(path: Path, shape: tuple[int, int]) -> int | None:
@@ -80,8 +86,10 @@ def _plain_layout(path: Path, shape: tuple[int, int]) -> int | None:
         return None
     needed = int(offsets[0]) + width * shape[0]
     if path.stat().st_size < needed:
-        raise Refusal(f"{path.name} is truncated: {path.stat().st_size} of {needed} bytes.",
-                      "Fetch the product again and compare its checksum.")
+        raise Refusal(
+            f"{path.name} is truncated: {path.stat().st_size} of {needed} bytes.",
+            "Fetch the product again and compare its checksum.",
+        )
     return int(offsets[0])
 
 
@@ -102,7 +110,7 @@ def _tags(path: Path) -> dict[int, list[int]]:
                 continue
             letter, size = kinds[kind]
             if count * size <= 4:
-                data = table[at + 8:at + 8 + count * size]
+                data = table[at + 8 : at + 8 + count * size]
             else:
                 file.seek(value)
                 data = file.read(count * size)

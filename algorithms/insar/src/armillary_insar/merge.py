@@ -33,8 +33,9 @@ class Merged:
 def merge(pairs: tuple[BurstPair, ...], tiles: dict[str, Tile], mosaic: Mosaic) -> Merged:
     """Each cell comes from one tile: within the cuts first, then wherever another tile left a gap."""
     shape = mosaic.shape
-    result = Merged(np.zeros(shape, np.complex64), np.zeros(shape, np.float32), np.zeros(shape, np.float32),
-                    np.zeros(shape, bool))
+    result = Merged(
+        np.zeros(shape, np.complex64), np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, bool)
+    )
     enough = mosaic.looks[0] * mosaic.looks[1] / 2
     row_cuts, column_cuts = _row_cuts(pairs, tiles, enough), _column_cuts(pairs, tiles, enough)
     for within_cuts in (True, False):

@@ -59,12 +59,15 @@ def require_cover(vectors: StateVectors, start_s: float, stop_s: float, name: st
     """Refuse an orbit that would have to be extrapolated."""
     times = vectors.time_s
     if len(times) < HERMITE_POINTS or times[0] > start_s or times[-1] < stop_s:
-        raise Refusal(f"{name} does not cover the acquisition.",
-                      "Give a precise or restituted orbit file whose validity spans it, or none to use the annotation's.")
+        raise Refusal(
+            f"{name} does not cover the acquisition.",
+            "Give a precise or restituted orbit file whose validity spans it, or none to use the annotation's.",
+        )
 
 
-def read_eof(path: Path, epoch: datetime, margin_s: float = 120.0,
-             around: tuple[datetime, datetime] | None = None) -> StateVectors:
+def read_eof(
+    path: Path, epoch: datetime, margin_s: float = 120.0, around: tuple[datetime, datetime] | None = None
+) -> StateVectors:
     """State vectors of an orbit file (.EOF, .EOF.gz) near the acquisition, in seconds after `epoch`."""
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     root = ElementTree.fromstring(data)  # noqa: S314
@@ -84,9 +87,12 @@ def eof_header(path: Path) -> tuple[str, str, datetime, datetime]:
     head = ElementTree.fromstring(data).find("Earth_Explorer_Header/Fixed_Header")  # noqa: S314
     if head is None:
         raise Refusal(f"{path.name} is not an orbit file.", "Give an .EOF file in Earth Explorer format.")
-    return (text(head, "Mission").replace("Sentinel-", "S"), text(head, "File_Type"),
-            parse_time(text(head, "Validity_Period/Validity_Start")),
-            parse_time(text(head, "Validity_Period/Validity_Stop")))
+    return (
+        text(head, "Mission").replace("Sentinel-", "S"),
+        text(head, "File_Type"),
+        parse_time(text(head, "Validity_Period/Validity_Start")),
+        parse_time(text(head, "Validity_Period/Validity_Stop")),
+    )
 
 
 def seconds(epoch: datetime, moment: datetime) -> float:

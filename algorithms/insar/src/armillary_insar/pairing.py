@@ -58,8 +58,14 @@ class PairPlan:
         return self.bursts[0].swath.wavelength_m
 
 
-def plan_pair(reference: Product, secondary: Product, looks: tuple[int, int], swaths: list[str] | None = None,
-              bursts: list[int] | None = None, area: tuple[float, float, float, float] | None = None) -> PairPlan:
+def plan_pair(
+    reference: Product,
+    secondary: Product,
+    looks: tuple[int, int],
+    swaths: list[str] | None = None,
+    bursts: list[int] | None = None,
+    area: tuple[float, float, float, float] | None = None,
+) -> PairPlan:
     """Match bursts by identifier and lay them on one grid; refuse what cannot interfere.
 
     `bursts` are identifiers, `area` is west, south, east, north: bursts that touch it are taken.
@@ -69,16 +75,23 @@ def plan_pair(reference: Product, secondary: Product, looks: tuple[int, int], sw
     for name in wanted:
         for product in (reference, secondary):
             if name not in product.swaths:
-                raise Refusal(f"Subswath {name} is missing from {product.name}.",
-                              f"Choose among {', '.join(sorted(product.swaths))}, or fetch the whole product.",
-                              "input missing")
-    pairs = [(reference.swaths[n], b, secondary.swaths[n], twin) for n in wanted
-             for b, twin in _common(reference.swaths[n], secondary.swaths[n])
-             if (not bursts or b.identifier in bursts) and (area is None or _touches(reference.swaths[n], b, area))]
+                raise Refusal(
+                    f"Subswath {name} is missing from {product.name}.",
+                    f"Choose among {', '.join(sorted(product.swaths))}, or fetch the whole product.",
+                    "input missing",
+                )
+    pairs = [
+        (reference.swaths[n], b, secondary.swaths[n], twin)
+        for n in wanted
+        for b, twin in _common(reference.swaths[n], secondary.swaths[n])
+        if (not bursts or b.identifier in bursts) and (area is None or _touches(reference.swaths[n], b, area))
+    ]
     if not pairs:
-        raise Refusal(f"{reference.name} and {secondary.name} have no common bursts" + (
-            " among those chosen." if bursts or area or swaths else "."),
-            "Choose a pair of the same track and frame, or a larger subset.")
+        raise Refusal(
+            f"{reference.name} and {secondary.name} have no common bursts"
+            + (" among those chosen." if bursts or area or swaths else "."),
+            "Choose a pair of the same track and frame, or a larger subset.",
+        )
     for swath, _, other, _ in pairs:
         refuse_unlike_swaths(swath, other)
     return _lay_out(reference, secondary, pairs, looks)
@@ -87,12 +100,17 @@ def plan_pair(reference: Product, secondary: Product, looks: tuple[int, int], sw
 def refuse_unlike(reference: Product, secondary: Product) -> None:
     """Pairs from different tracks or directions, the same scene twice by mistake, and the IPF with a phase error."""
     if (reference.relative_orbit, reference.ascending) != (secondary.relative_orbit, secondary.ascending):
-        raise Refusal(f"The scenes are from different tracks: {describe_track(reference)} and {describe_track(secondary)}.",
-                      "Choose two scenes of one relative orbit.")
+        raise Refusal(
+            f"The scenes are from different tracks: {describe_track(reference)} and {describe_track(secondary)}.",
+            "Choose two scenes of one relative orbit.",
+        )
     for product in (reference, secondary):
         if product.ipf_version == REFUSED_IPF:
-            raise Refusal(f"{product.name} was made by IPF {REFUSED_IPF}, whose elevation antenna pattern leaves a phase "
-                          "error between subswaths.", "Use the reprocessed product of a later IPF.")
+            raise Refusal(
+                f"{product.name} was made by IPF {REFUSED_IPF}, whose elevation antenna pattern leaves a phase "
+                "error between subswaths.",
+                "Use the reprocessed product of a later IPF.",
+            )
 
 
 def describe_track(product: Product) -> str:
@@ -103,8 +121,10 @@ def refuse_unlike_swaths(swath: Swath, other: Swath) -> None:
     for field in ("frequency_hz", "range_sampling_hz", "line_interval_s"):
         one, two = getattr(swath, field), getattr(other, field)
         if not math.isclose(one, two, rel_tol=1e-9):
-            raise Refusal(f"{swath.name}: {field} differs between the dates ({one} and {two}).",
-                          "Choose two scenes of the same mode.")
+            raise Refusal(
+                f"{swath.name}: {field} differs between the dates ({one} and {two}).",
+                "Choose two scenes of the same mode.",
+            )
 
 
 def _common(swath: Swath, other: Swath) -> list[tuple[Burst, Burst]]:
@@ -130,8 +150,9 @@ def burst_points(swath: Swath, burst: Burst) -> "np.ndarray[tuple[int], np.dtype
     return (line >= burst.first_line - 2) & (line <= burst.first_line + swath.lines_per_burst + 2)
 
 
-def _lay_out(reference: Product, secondary: Product, pairs: list[tuple[Swath, Burst, Swath, Burst]],
-             looks: tuple[int, int]) -> PairPlan:
+def _lay_out(
+    reference: Product, secondary: Product, pairs: list[tuple[Swath, Burst, Swath, Burst]], looks: tuple[int, int]
+) -> PairPlan:
     """Integer places of the bursts on the grid of the earliest line and the nearest sample."""
     start = min(b.azimuth_time_s for _, b, _, _ in pairs)
     near = min(s.near_range_m for s, _, _, _ in pairs)
@@ -141,8 +162,11 @@ def _lay_out(reference: Product, secondary: Product, pairs: list[tuple[Swath, Bu
         line = (burst.azimuth_time_s - start) / line_s
         sample = (swath.near_range_m - near) / sample_m
         if max(abs(line - round(line)), abs(sample - round(sample))) > MAX_GRID_ERROR:
-            raise Refusal(f"{swath.name} burst {burst.index + 1} is off the common grid by {line - round(line):+.3f} "
-                          f"lines and {sample - round(sample):+.3f} samples.", "Process the subswaths one by one.")
+            raise Refusal(
+                f"{swath.name} burst {burst.index + 1} is off the common grid by {line - round(line):+.3f} "
+                f"lines and {sample - round(sample):+.3f} samples.",
+                "Process the subswaths one by one.",
+            )
         placed.append(BurstPair(swath, burst, other, twin, round(line), round(sample)))
     lines = max(p.first_line + p.swath.lines_per_burst for p in placed)
     samples = max(p.first_sample + p.swath.samples_per_burst for p in placed)

@@ -73,8 +73,10 @@ def process(job: Job) -> Path:
 
 def stop_gracefully() -> None:
     """SIGTERM ends the job as preempted; finished bursts are already in the checkpoint."""
+
     def stop(*_: object) -> None:
         raise Refusal("Stopped by SIGTERM.", "The next attempt continues after the last finished burst.", "preempted")
+
     signal.signal(signal.SIGTERM, stop)
 
 
@@ -82,16 +84,20 @@ def prepare(job: Job) -> Prepared:
     """Read what is light, and refuse what cannot work before anything heavy."""
     reference, secondary = (open_product(job, role) for role in ("reference", "secondary"))
     if reference.start > secondary.start:
-        raise Refusal("The reference is later than the secondary.", "Exchange the two roles: the reference is the earlier "
-                      "scene, so that the sign convention holds.")
+        raise Refusal(
+            "The reference is later than the secondary.",
+            "Exchange the two roles: the reference is the earlier scene, so that the sign convention holds.",
+        )
     p = job.parameters
     area = (p.area[0], p.area[1], p.area[2], p.area[3]) if p.area else None
     plan = plan_pair(reference, secondary, p.looks, p.swaths, p.bursts, area)
     orbits, sources = zip(*(find_orbit(job, product) for product in (reference, secondary)), strict=True)
     for product, vectors in zip((reference, secondary), orbits, strict=True):
         require_cover(vectors, *_times(plan, product), name=f"The orbit of {product.name}")
-    polynomials = tuple(polynomial(v, *_times(plan, product), degree=9)
-                        for product, v in zip((reference, secondary), orbits, strict=True))
+    polynomials = tuple(
+        polynomial(v, *_times(plan, product), degree=9)
+        for product, v in zip((reference, secondary), orbits, strict=True)
+    )
     elevation, footprint = elevation_under(job, plan, polynomials[0])
     plan = unpacked(job, plan)
     check_samples(plan)
@@ -106,11 +112,17 @@ def find_safe(folder: Path) -> Path:
     """The SAFE folder or zip in a granule's folder."""
     if folder.is_file() or (folder / "annotation").is_dir():
         return folder
-    candidates = sorted(p for p in folder.iterdir() if p.suffix == ".zip" or (p / "annotation").is_dir()) \
-        if folder.is_dir() else []
+    candidates = (
+        sorted(p for p in folder.iterdir() if p.suffix == ".zip" or (p / "annotation").is_dir())
+        if folder.is_dir()
+        else []
+    )
     if not candidates:
-        raise Refusal(f"{folder.name} holds no SAFE folder and no zip.", "Bind a Sentinel-1 SLC product to the role.",
-                      "input missing")
+        raise Refusal(
+            f"{folder.name} holds no SAFE folder and no zip.",
+            "Bind a Sentinel-1 SLC product to the role.",
+            "input missing",
+        )
     return candidates[0]
 
 
@@ -130,10 +142,14 @@ def find_orbit(job: Job, product: Product) -> tuple[StateVectors, str]:
     if covering:
         chosen = min(covering)[1]  # AUX_POEORB sorts before AUX_RESORB
         return read_eof(chosen, product.epoch, around=(product.start, product.stop)), chosen.name
-    if files and any(eof_header(f)[0] == product.mission and abs((eof_header(f)[2] - product.start).days) < 3
-                     for f in files):
-        raise Refusal(f"No orbit file covers {product.name}.", "Give the orbit file whose validity spans it, or give none "
-                      "to use the annotation's orbit.", "input missing")
+    if files and any(
+        eof_header(f)[0] == product.mission and abs((eof_header(f)[2] - product.start).days) < 3 for f in files
+    ):
+        raise Refusal(
+            f"No orbit file covers {product.name}.",
+            "Give the orbit file whose validity spans it, or give none to use the annotation's orbit.",
+            "input missing",
+        )
     return product.orbit, "annotation"
 
 
@@ -141,25 +157,38 @@ def _times(plan: PairPlan, product: Product) -> tuple[float, float]:
     """First and last azimuth time of the chosen bursts, with the margin that the geometry uses."""
     reference = product is plan.reference or product.name == plan.reference.name
     bursts = [(p.swath, p.burst) if reference else (p.secondary_swath, p.secondary_burst) for p in plan.bursts]
-    return (min(b.azimuth_time_s for _, b in bursts) - 2.0,
-            max(b.azimuth_time_s + s.lines_per_burst * s.line_interval_s for s, b in bursts) + 2.0)
+    return (
+        min(b.azimuth_time_s for _, b in bursts) - 2.0,
+        max(b.azimuth_time_s + s.lines_per_burst * s.line_interval_s for s, b in bursts) + 2.0,
+    )
 
 
 def elevation_under(job: Job, plan: PairPlan, orbit: OrbitPolynomial) -> tuple[Elevation, list[tuple[float, float]]]:
     """Ellipsoidal heights under the chosen bursts, refused where they leave a part uncovered."""
     boxes = np.array([burst_bounds(p.swath, p.burst) for p in plan.bursts])
-    bounds = (float(boxes[:, 0].min()) - DEM_MARGIN_DEG, float(boxes[:, 1].min()) - DEM_MARGIN_DEG,
-              float(boxes[:, 2].max()) + DEM_MARGIN_DEG, float(boxes[:, 3].max()) + DEM_MARGIN_DEG)
-    tiles = [f for folder in job.paths("elevation") for f in files_in(folder, (".tif", ".tiff", ".dem", ".hgt", ".vrt"))]
+    bounds = (
+        float(boxes[:, 0].min()) - DEM_MARGIN_DEG,
+        float(boxes[:, 1].min()) - DEM_MARGIN_DEG,
+        float(boxes[:, 2].max()) + DEM_MARGIN_DEG,
+        float(boxes[:, 3].max()) + DEM_MARGIN_DEG,
+    )
+    tiles = [
+        f for folder in job.paths("elevation") for f in files_in(folder, (".tif", ".tiff", ".dem", ".hgt", ".vrt"))
+    ]
     geoids = [f for folder in job.paths("geoid") for f in files_in(folder, (".gtx", ".tif", ".tiff"))]
     p = job.parameters
     elevation = read_elevation(tiles, bounds, p.elevation_datum, geoids[0] if geoids else None, p.elevation_fill)
     rings = []
     for pair in plan.bursts:
         (near, far), (top, bottom) = pair.burst.valid_samples, pair.burst.valid_lines
-        window = Window(pair.burst.azimuth_time_s + top * pair.swath.line_interval_s, pair.swath.line_interval_s,
-                        bottom - top, pair.swath.near_range_m + near * pair.swath.range_spacing_m,
-                        pair.swath.range_spacing_m, far - near)
+        window = Window(
+            pair.burst.azimuth_time_s + top * pair.swath.line_interval_s,
+            pair.swath.line_interval_s,
+            bottom - top,
+            pair.swath.near_range_m + near * pair.swath.range_spacing_m,
+            pair.swath.range_spacing_m,
+            far - near,
+        )
         low, high = elevation.span(*burst_bounds(pair.swath, pair.burst))
         ring = window_footprint(window, orbit, (low, high))
         elevation.require_whole(ring, f"burst {pair.name}")
@@ -174,8 +203,14 @@ def outline(rings: list[list[tuple[float, float]]]) -> list[tuple[float, float]]
     def half(ordered: list[tuple[float, float]]) -> list[tuple[float, float]]:
         hull: list[tuple[float, float]] = []
         for p in ordered:
-            while len(hull) > 1 and ((hull[-1][0] - hull[-2][0]) * (p[1] - hull[-2][1])
-                                     - (hull[-1][1] - hull[-2][1]) * (p[0] - hull[-2][0])) <= 0:
+            while (
+                len(hull) > 1
+                and (
+                    (hull[-1][0] - hull[-2][0]) * (p[1] - hull[-2][1])
+                    - (hull[-1][1] - hull[-2][1]) * (p[0] - hull[-2][0])
+                )
+                <= 0
+            ):
                 hull.pop()
             hull.append(p)
         return hull[:-1]
@@ -186,8 +221,13 @@ def outline(rings: list[list[tuple[float, float]]]) -> list[tuple[float, float]]
 def unpacked(job: Job, plan: PairPlan) -> PairPlan:
     """Zipped products are inflated to scratch once, two files at a time: bursts are then read in any order."""
     wanted = {p.swath.name for p in plan.bursts}
-    work = [(product, swath.measurement) for product in (plan.reference, plan.secondary) if product.files.zipped
-            for swath in product.swaths.values() if swath.name in wanted]
+    work = [
+        (product, swath.measurement)
+        for product in (plan.reference, plan.secondary)
+        if product.files.zipped
+        for swath in product.swaths.values()
+        if swath.name in wanted
+    ]
     if not work:
         return plan
 
@@ -196,17 +236,23 @@ def unpacked(job: Job, plan: PairPlan) -> PairPlan:
         target = job.folder / "scratch" / product.name / member
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with zipfile.ZipFile(product.path) as archive, archive.open(product.files.member(member)) as source, \
-                    target.open("wb") as sink:
+            with (
+                zipfile.ZipFile(product.path) as archive,
+                archive.open(product.files.member(member)) as source,
+                target.open("wb") as sink,
+            ):
                 shutil.copyfileobj(source, sink, 1 << 22)
         except (KeyError, zipfile.BadZipFile, EOFError) as error:
-            raise Refusal(f"{member} cannot be read from {product.path.name}: {error}.",
-                          "Fetch the product again.") from error
+            raise Refusal(
+                f"{member} cannot be read from {product.path.name}: {error}.", "Fetch the product again."
+            ) from error
 
     with ThreadPoolExecutor(min(job.threads, 2)) as pool:
         list(pool.map(inflate, work))
-    local = [replace(p, path=job.folder / "scratch" / p.name) if p.files.zipped else p
-             for p in (plan.reference, plan.secondary)]
+    local = [
+        replace(p, path=job.folder / "scratch" / p.name) if p.files.zipped else p
+        for p in (plan.reference, plan.secondary)
+    ]
     return replace(plan, reference=local[0], secondary=local[1])
 
 
@@ -215,10 +261,13 @@ def check_samples(plan: PairPlan) -> None:
         mine = [p for p in plan.bursts if p.swath.name == name]
         Measurement(plan.reference, mine[0].swath).check([p.burst for p in mine], mine[0].swath.lines_per_burst)
         Measurement(plan.secondary, mine[0].secondary_swath).check(
-            [p.secondary_burst for p in mine], mine[0].secondary_swath.lines_per_burst)
+            [p.secondary_burst for p in mine], mine[0].secondary_swath.lines_per_burst
+        )
 
 
-def form_tiles(job: Job, prepared: Prepared, watch: Stopwatch, shift_s: float = 0.0, label: str = "tile") -> dict[str, Tile]:
+def form_tiles(
+    job: Job, prepared: Prepared, watch: Stopwatch, shift_s: float = 0.0, label: str = "tile"
+) -> dict[str, Tile]:
     """Each burst's tile, from the checkpoint where an earlier attempt left it."""
     tiles, pairs = {}, prepared.plan.bursts
     for k, pair in enumerate(pairs):
@@ -237,12 +286,18 @@ def form_tiles(job: Job, prepared: Prepared, watch: Stopwatch, shift_s: float = 
 
 def tile_of(prepared: Prepared, pair: BurstPair, threads: int, shift_s: float = 0.0) -> Tile:
     setup = set_up(pair, *prepared.orbits, prepared.elevation, shift_s)
-    return form_tile(setup, prepared.plan.mosaic, Measurement(prepared.plan.reference, pair.swath),
-                     Measurement(prepared.plan.secondary, pair.secondary_swath), threads)
+    return form_tile(
+        setup,
+        prepared.plan.mosaic,
+        Measurement(prepared.plan.reference, pair.swath),
+        Measurement(prepared.plan.secondary, pair.secondary_swath),
+        threads,
+    )
 
 
-def register(job: Job, prepared: Prepared, tiles: dict[str, Tile],
-             watch: Stopwatch) -> tuple[esd.Misregistration | None, float]:
+def register(
+    job: Job, prepared: Prepared, tiles: dict[str, Tile], watch: Stopwatch
+) -> tuple[esd.Misregistration | None, float]:
     """Find the pair's azimuth timing error from its burst overlaps and take it out of the tiles, in place."""
     looks = job.parameters.looks[0] * job.parameters.looks[1]
     if not job.parameters.esd:
@@ -265,8 +320,15 @@ def register(job: Job, prepared: Prepared, tiles: dict[str, Tile],
     return found, shift
 
 
-def finish(job: Job, prepared: Prepared, tiles: dict[str, Tile], merged: Merged, found: esd.Misregistration | None,
-           shift: float, watch: Stopwatch) -> Path:
+def finish(
+    job: Job,
+    prepared: Prepared,
+    tiles: dict[str, Tile],
+    merged: Merged,
+    found: esd.Misregistration | None,
+    shift: float,
+    watch: Stopwatch,
+) -> Path:
     """Filter, unwrap, geocode and write."""
     plan, p = prepared.plan, job.parameters
     looks = effective_looks(plan.bursts[0].swath, p.looks)
@@ -295,21 +357,34 @@ def finish(job: Job, prepared: Prepared, tiles: dict[str, Tile], merged: Merged,
     watch.lap("products")
     quality["seconds"] = watch.stages
     (folder / "quality.json").write_text(json.dumps(quality, indent=2))
-    lineage = {"reference": plan.reference.name, "secondary": plan.secondary.name,
-               "reference orbit": prepared.orbit_sources[0], "secondary orbit": prepared.orbit_sources[1],
-               "elevation datum": prepared.elevation.datum,
-               "calibration": ", ".join(e.get("id", "?") for e in job.inputs.get("calibration", [])) or "none given"}
-    (folder / "granule.json").write_text(json.dumps(stac_item(identity, prepared.footprint, quality, lineage), indent=2))
+    lineage = {
+        "reference": plan.reference.name,
+        "secondary": plan.secondary.name,
+        "reference orbit": prepared.orbit_sources[0],
+        "secondary orbit": prepared.orbit_sources[1],
+        "elevation datum": prepared.elevation.datum,
+        "calibration": ", ".join(e.get("id", "?") for e in job.inputs.get("calibration", [])) or "none given",
+    }
+    (folder / "granule.json").write_text(
+        json.dumps(stac_item(identity, prepared.footprint, quality, lineage), indent=2)
+    )
     (job.folder / "result.json").write_text(json.dumps({"id": identity.product_id, "quality": quality}))
     return folder
 
 
-def map_layers(prepared: Prepared, merged: Merged, filtered: "np.ndarray[Any, np.dtype[np.complex64]]",
-               unwrapped: "np.ndarray[Any, np.dtype[np.float32]]", components: "np.ndarray[Any, np.dtype[np.uint16]]",
-               grid: geocode.MapGrid, threads: int) -> Layers:
+def map_layers(
+    prepared: Prepared,
+    merged: Merged,
+    filtered: "np.ndarray[Any, np.dtype[np.complex64]]",
+    unwrapped: "np.ndarray[Any, np.dtype[np.float32]]",
+    components: "np.ndarray[Any, np.dtype[np.uint16]]",
+    grid: geocode.MapGrid,
+    threads: int,
+) -> Layers:
     """Every layer on the map grid."""
-    places, heights = geocode.mosaic_coordinates(grid, prepared.elevation, prepared.polynomials[0],
-                                                 prepared.plan.mosaic, threads)
+    places, heights = geocode.mosaic_coordinates(
+        grid, prepared.elevation, prepared.polynomials[0], prepared.plan.mosaic, threads
+    )
     places[:, ~np.isfinite(heights)] = -10
     valid = merged.valid
     phase = geocode.resample_unwrapped(unwrapped, filtered, valid, places)
@@ -317,17 +392,20 @@ def map_layers(prepared: Prepared, merged: Merged, filtered: "np.ndarray[Any, np
     amplitude = np.sqrt(np.sqrt(merged.power1 * merged.power2) / math.prod(prepared.plan.mosaic.looks))
     moved = -prepared.plan.wavelength_m / (4 * np.pi) * phase
     return Layers(
-        unwrapped_rad=phase, wrapped_rad=wrapped, coherence=geocode.resample(merged.coherence, valid, places),
+        unwrapped_rad=phase,
+        wrapped_rad=wrapped,
+        coherence=geocode.resample(merged.coherence, valid, places),
         amplitude=geocode.resample(amplitude.astype(np.float32), valid, places),
         components=geocode.nearest(components.astype(np.float32), places, 0).astype(np.uint16),
-        displacement_m=(moved - still_ground(moved)).astype(np.float32))
+        displacement_m=(moved - still_ground(moved)).astype(np.float32),
+    )
 
 
 def still_ground(displacement_m: "np.ndarray[Any, np.dtype[np.float32]]") -> float:
     """The constant to take off: the median along the map's outer tenth, where sources in the middle do least."""
     rows, columns = displacement_m.shape
     rim = np.ones(displacement_m.shape, bool)
-    rim[rows // 10: rows - rows // 10, columns // 10: columns - columns // 10] = False
+    rim[rows // 10 : rows - rows // 10, columns // 10 : columns - columns // 10] = False
     values = displacement_m[rim & np.isfinite(displacement_m)]
     return float(np.median(values)) if values.size else 0.0
 
@@ -338,17 +416,37 @@ def identify(job: Job, prepared: Prepared) -> Identity:
     reference, secondary = plan.reference, plan.secondary
     swaths = "".join(sorted({p.swath.name[-1] for p in plan.bursts}))
     direction = "A" if reference.ascending else "D"
-    name = (f"S1-GUNW-{direction}-R-{reference.relative_orbit:03d}-{reference.start:%Y%m%d}_{secondary.start:%Y%m%d}-"
-            f"{reference.start:%H%M%S}-IW{swaths}-{job.key[:8]}")
+    name = (
+        f"S1-GUNW-{direction}-R-{reference.relative_orbit:03d}-{reference.start:%Y%m%d}_{secondary.start:%Y%m%d}-"
+        f"{reference.start:%H%M%S}-IW{swaths}-{job.key[:8]}"
+    )
     facility = SafeFiles(reference.path).read("manifest.safe") if "manifest.safe" in reference.files.names else b""
-    return Identity(name, reference.name, secondary.name, reference.start, secondary.start, secondary.stop,
-                    reference.relative_orbit, reference.ascending, job.parameters.polarisation, plan.wavelength_m,
-                    job.parameters.looks, simulated=b"armillary-insar simulate" in facility)
+    return Identity(
+        name,
+        reference.name,
+        secondary.name,
+        reference.start,
+        secondary.start,
+        secondary.stop,
+        reference.relative_orbit,
+        reference.ascending,
+        job.parameters.polarisation,
+        plan.wavelength_m,
+        job.parameters.looks,
+        simulated=b"armillary-insar simulate" in facility,
+    )
 
 
-def summarise(prepared: Prepared, tiles: dict[str, Tile], merged: Merged,
-              unwrapped: "np.ndarray[Any, np.dtype[np.float32]]", filtered: "np.ndarray[Any, np.dtype[np.complex64]]",
-              found: esd.Misregistration | None, shift: float, looks: float) -> dict[str, Any]:
+def summarise(
+    prepared: Prepared,
+    tiles: dict[str, Tile],
+    merged: Merged,
+    unwrapped: "np.ndarray[Any, np.dtype[np.float32]]",
+    filtered: "np.ndarray[Any, np.dtype[np.complex64]]",
+    found: esd.Misregistration | None,
+    shift: float,
+    looks: float,
+) -> dict[str, Any]:
     """What a scientist asks first about a product."""
     plan, mosaic = prepared.plan, prepared.plan.mosaic
     coherence = merged.coherence[merged.valid]
@@ -360,31 +458,53 @@ def summarise(prepared: Prepared, tiles: dict[str, Tile], merged: Merged,
     seen = viewing(lat, lon, height, *prepared.polynomials)
     quarter = [round(float(np.mean(coherence >= level)), 4) for level in (0.3, 0.5, 0.7)]
     return {
-        "sign_convention": SIGN, "corrections_not_applied": list(NOT_APPLIED),
+        "sign_convention": SIGN,
+        "corrections_not_applied": list(NOT_APPLIED),
         "dates": [f"{plan.reference.start:%Y-%m-%d}", f"{plan.secondary.start:%Y-%m-%d}"],
         "days": round((plan.secondary.start - plan.reference.start) / timedelta(days=1), 3),
-        "coherence": {"mean": round(float(coherence.mean()), 4), "median": round(float(np.median(coherence)), 4),
-                      "share_above_0.3_0.5_0.7": quarter},
-        "looks": {"nominal": whole, "effective_from_windows": round(looks, 2),
-                  "measured_on_image": round(measured_looks(merged.power1, merged.valid), 2)},
+        "coherence": {
+            "mean": round(float(coherence.mean()), 4),
+            "median": round(float(np.median(coherence)), 4),
+            "share_above_0.3_0.5_0.7": quarter,
+        },
+        "looks": {
+            "nominal": whole,
+            "effective_from_windows": round(looks, 2),
+            "measured_on_image": round(measured_looks(merged.power1, merged.valid), 2),
+        },
         "bursts": [p.name for p in plan.bursts],
         "unsolved_heights": {n: t.unsolved for n, t in tiles.items() if t.unsolved},
-        "esd": None if found is None else {
-            "shift_lines": round(shift / mosaic.line_s, 7), "sigma_lines": round(found.sigma_s / mosaic.line_s, 7),
-            "overlaps": [_told(o) for o in found.overlaps]},
+        "esd": None
+        if found is None
+        else {
+            "shift_lines": round(shift / mosaic.line_s, 7),
+            "sigma_lines": round(found.sigma_s / mosaic.line_s, 7),
+            "overlaps": [_told(o) for o in found.overlaps],
+        },
         "seams": [_told(o) for o in after],
-        "closure": {"rdr2geo_geo2rdr_m": geometry_closure(prepared),
-                    "rewrapped_minus_wrapped_rad": round(float(np.nanmax(np.abs(rewrapped))), 9)},
-        "baseline": {"perpendicular_m": round(float(seen.perpendicular_baseline_m[0]), 2),
-                     "parallel_m": round(float(seen.parallel_baseline_m[0]), 2),
-                     "incidence_deg": round(float(seen.incidence_deg[0]), 3)},
-        "orbits": list(prepared.orbit_sources), "elevation_datum": prepared.elevation.datum}
+        "closure": {
+            "rdr2geo_geo2rdr_m": geometry_closure(prepared),
+            "rewrapped_minus_wrapped_rad": round(float(np.nanmax(np.abs(rewrapped))), 9),
+        },
+        "baseline": {
+            "perpendicular_m": round(float(seen.perpendicular_baseline_m[0]), 2),
+            "parallel_m": round(float(seen.parallel_baseline_m[0]), 2),
+            "incidence_deg": round(float(seen.incidence_deg[0]), 3),
+        },
+        "orbits": list(prepared.orbit_sources),
+        "elevation_datum": prepared.elevation.datum,
+    }
 
 
 def _told(o: esd.Overlap) -> dict[str, Any]:
-    return {"between": [o.first, o.second], "along_track": o.along_track, "phase_mrad": round(1e3 * o.phase_rad, 3),
-            "sigma_mrad": round(1e3 * o.sigma_rad, 3), "doppler_difference_hz": round(o.doppler_difference_hz, 1),
-            "cells": o.cells}
+    return {
+        "between": [o.first, o.second],
+        "along_track": o.along_track,
+        "phase_mrad": round(1e3 * o.phase_rad, 3),
+        "sigma_mrad": round(1e3 * o.sigma_rad, 3),
+        "doppler_difference_hz": round(o.doppler_difference_hz, 1),
+        "cells": o.cells,
+    }
 
 
 def _middle(prepared: Prepared) -> tuple[float, float, float]:

@@ -142,8 +142,11 @@ def read_product(path: Path, polarisation: str = "vv", swaths: tuple[str, ...] |
     files = SafeFiles(path)
     annotations = [n for n in files.names if re.fullmatch(rf"annotation/s1.-iw\d-slc-{polarisation}-.*\.xml", n)]
     if not annotations:
-        raise Refusal(f"{path.name} has no {polarisation.upper()} annotation.",
-                      "Choose another polarisation, or fetch the whole product again.", "input missing")
+        raise Refusal(
+            f"{path.name} has no {polarisation.upper()} annotation.",
+            "Choose another polarisation, or fetch the whole product again.",
+            "input missing",
+        )
     trees = [(name, ElementTree.fromstring(files.read(name))) for name in sorted(annotations)]  # noqa: S314
     first = trees[0][1]
     epoch = parse_time(text(first, "adsHeader/startTime")).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -152,13 +155,19 @@ def read_product(path: Path, polarisation: str = "vv", swaths: tuple[str, ...] |
     mission = text(first, "adsHeader/missionId")
     absolute = int(text(first, "adsHeader/absoluteOrbitNumber"))
     return Product(
-        path=path, name=path.name.removesuffix(".zip").removesuffix(".SAFE"), mission=mission, epoch=epoch,
+        path=path,
+        name=path.name.removesuffix(".zip").removesuffix(".SAFE"),
+        mission=mission,
+        epoch=epoch,
         start=min(parse_time(text(t, "adsHeader/startTime")) for _, t in trees),
         stop=max(parse_time(text(t, "adsHeader/stopTime")) for _, t in trees),
-        absolute_orbit=absolute, relative_orbit=relative_orbit(mission, absolute),
+        absolute_orbit=absolute,
+        relative_orbit=relative_orbit(mission, absolute),
         ascending=text(first, "generalAnnotation/productInformation/pass").lower() == "ascending",
-        ipf_version=ipf_version(files), orbit=_read_state_vectors(first, epoch),
-        swaths={s.name: s for s in wanted})
+        ipf_version=ipf_version(files),
+        orbit=_read_state_vectors(first, epoch),
+        swaths={s.name: s for s in wanted},
+    )
 
 
 def relative_orbit(mission: str, absolute_orbit: int) -> int:
@@ -193,7 +202,9 @@ def text(tree: ElementTree.Element, path: str) -> str:
     """The text at a path that the format requires."""
     found = tree.find(path)
     if found is None or found.text is None:
-        raise Refusal(f"The annotation has no {path}.", "It is not a Sentinel-1 SLC annotation; fetch the product again.")
+        raise Refusal(
+            f"The annotation has no {path}.", "It is not a Sentinel-1 SLC annotation; fetch the product again."
+        )
     return found.text.strip()
 
 
@@ -205,8 +216,10 @@ def _read_swath(tree: ElementTree.Element, annotation: str, names: list[str], ep
     stem = Path(annotation).stem
     measurement = next((n for n in names if n.startswith(f"measurement/{stem}.tif")), f"measurement/{stem}.tiff")
     return Swath(
-        name=text(tree, "adsHeader/swath"), polarisation=text(tree, "adsHeader/polarisation"),
-        measurement=measurement, lines_per_burst=lines,
+        name=text(tree, "adsHeader/swath"),
+        polarisation=text(tree, "adsHeader/polarisation"),
+        measurement=measurement,
+        lines_per_burst=lines,
         samples_per_burst=int(text(tree, "swathTiming/samplesPerBurst")),
         range_time_s=float(text(tree, f"{info}/slantRangeTime")),
         range_sampling_hz=float(text(tree, "generalAnnotation/productInformation/rangeSamplingRate")),
@@ -218,9 +231,12 @@ def _read_swath(tree: ElementTree.Element, annotation: str, names: list[str], ep
         azimuth_bandwidth_hz=float(text(tree, f"{processing}/azimuthProcessing/processingBandwidth")),
         azimuth_window=float(text(tree, f"{processing}/azimuthProcessing/windowCoefficient")),
         doppler=tuple(_polynomials(tree, "dopplerCentroid/dcEstimateList/dcEstimate", "dataDcPolynomial", epoch)),
-        fm_rate=tuple(_polynomials(tree, "generalAnnotation/azimuthFmRateList/azimuthFmRate",
-                                   "azimuthFmRatePolynomial", epoch)),
-        bursts=tuple(_bursts(tree, lines, track, epoch)), grid=_grid(tree, epoch))
+        fm_rate=tuple(
+            _polynomials(tree, "generalAnnotation/azimuthFmRateList/azimuthFmRate", "azimuthFmRatePolynomial", epoch)
+        ),
+        bursts=tuple(_bursts(tree, lines, track, epoch)),
+        grid=_grid(tree, epoch),
+    )
 
 
 def _polynomials(tree: ElementTree.Element, path: str, field: str, epoch: datetime) -> Iterator[TimedPolynomial]:
@@ -242,12 +258,18 @@ def _bursts(tree: ElementTree.Element, lines: int, track: int, epoch: datetime) 
         time_s = seconds_after(epoch, text(node, "azimuthTime"))
         anx_s = float(text(node, "azimuthAnxTime"))
         written = node.find("burstId")
-        identifier = (int(written.text) if written is not None and written.text
-                      else burst_identifier(anx_s + half_burst_s, track))
-        yield Burst(index=index, identifier=identifier, azimuth_time_s=time_s, anx_time_s=anx_s,
-                    first_line=index * lines,
-                    valid_lines=(int(good[0]), int(good[-1]) + 1) if good.size else (0, 0),
-                    valid_samples=(int(first[good].max()), int(last[good].min()) + 1) if good.size else (0, 0))
+        identifier = (
+            int(written.text) if written is not None and written.text else burst_identifier(anx_s + half_burst_s, track)
+        )
+        yield Burst(
+            index=index,
+            identifier=identifier,
+            azimuth_time_s=time_s,
+            anx_time_s=anx_s,
+            first_line=index * lines,
+            valid_lines=(int(good[0]), int(good[-1]) + 1) if good.size else (0, 0),
+            valid_samples=(int(first[good].max()), int(last[good].min()) + 1) if good.size else (0, 0),
+        )
 
 
 def _grid(tree: ElementTree.Element, epoch: datetime) -> GridPoints:
@@ -258,8 +280,13 @@ def _grid(tree: ElementTree.Element, epoch: datetime) -> GridPoints:
 
     return GridPoints(
         azimuth_time_s=np.array([seconds_after(epoch, text(p, "azimuthTime")) for p in points]),
-        range_time_s=column("slantRangeTime"), line=column("line"), pixel=column("pixel"),
-        latitude_deg=column("latitude"), longitude_deg=column("longitude"), height_m=column("height"))
+        range_time_s=column("slantRangeTime"),
+        line=column("line"),
+        pixel=column("pixel"),
+        latitude_deg=column("latitude"),
+        longitude_deg=column("longitude"),
+        height_m=column("height"),
+    )
 
 
 def _read_state_vectors(tree: ElementTree.Element, epoch: datetime) -> StateVectors:
@@ -268,8 +295,9 @@ def _read_state_vectors(tree: ElementTree.Element, epoch: datetime) -> StateVect
     def triples(field: str) -> Floats:
         return np.array([[float(text(n, f"{field}/{axis}")) for axis in "xyz"] for n in nodes])
 
-    return StateVectors(np.array([seconds_after(epoch, text(n, "time")) for n in nodes]),
-                        triples("position"), triples("velocity"))
+    return StateVectors(
+        np.array([seconds_after(epoch, text(n, "time")) for n in nodes]), triples("position"), triples("velocity")
+    )
 
 
 class SafeFiles:
@@ -282,8 +310,11 @@ class SafeFiles:
         self.zipped = path.is_file()
         members = zipfile.ZipFile(path).namelist() if self.zipped else []
         self._prefix = next((m.split("/")[0] + "/" for m in members if ".SAFE/" in m), "")
-        self.names = ([m.removeprefix(self._prefix) for m in members if not m.endswith("/")] if self.zipped
-                      else [str(p.relative_to(path)) for p in sorted(path.rglob("*")) if p.is_file()])
+        self.names = (
+            [m.removeprefix(self._prefix) for m in members if not m.endswith("/")]
+            if self.zipped
+            else [str(p.relative_to(path)) for p in sorted(path.rglob("*")) if p.is_file()]
+        )
 
     def read(self, name: str) -> bytes:
         if not self.zipped:

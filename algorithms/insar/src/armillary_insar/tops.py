@@ -29,8 +29,9 @@ class Carrier:
     def frequency_hz(self, eta_s: Floats, sample: Floats) -> Floats:
         """Local Doppler frequency of a focused target at η."""
         columns = np.arange(len(self.rate_hz_s))
-        rate, doppler, reference = (np.interp(sample, columns, v)
-                                    for v in (self.rate_hz_s, self.doppler_hz, self.reference_s))
+        rate, doppler, reference = (
+            np.interp(sample, columns, v) for v in (self.rate_hz_s, self.doppler_hz, self.reference_s)
+        )
         return np.asarray(rate * (eta_s - reference) + doppler)
 
 
@@ -47,8 +48,14 @@ def carrier(swath: Swath, burst: Burst, orbit: OrbitPolynomial) -> Carrier:
     rate = fm * steering / (fm - steering)
     beam_centre = -doppler / fm
     reference = beam_centre - beam_centre[len(tau) // 2]
-    return Carrier(constant=rate * reference**2 / 2 - doppler * reference, linear_hz=doppler - rate * reference,
-                   quadratic_hz_s=rate / 2, rate_hz_s=rate, doppler_hz=doppler, reference_s=reference)
+    return Carrier(
+        constant=rate * reference**2 / 2 - doppler * reference,
+        linear_hz=doppler - rate * reference,
+        quadratic_hz_s=rate / 2,
+        rate_hz_s=rate,
+        doppler_hz=doppler,
+        reference_s=reference,
+    )
 
 
 def nearest(polynomials: tuple[TimedPolynomial, ...], time_s: float) -> TimedPolynomial:

@@ -18,8 +18,9 @@ def goldstein(interferogram: Complexes, strength: float) -> Complexes:
     return np.asarray(whirlwind.goldstein(np.ascontiguousarray(interferogram), alpha=strength, psize=PATCH))
 
 
-def unwrap(interferogram: Complexes, coherence: Floats32, looks: float, valid: npt.NDArray[np.bool_],
-           method: str = "whirlwind") -> tuple[Floats32, npt.NDArray[np.uint16]]:
+def unwrap(
+    interferogram: Complexes, coherence: Floats32, looks: float, valid: npt.NDArray[np.bool_], method: str = "whirlwind"
+) -> tuple[Floats32, npt.NDArray[np.uint16]]:
     """Unwrapped phase (NaN where invalid) and connected components (0 = none)."""
     chosen = {"whirlwind": _whirlwind, "snaphu": _snaphu}
     if method not in chosen:
@@ -32,22 +33,29 @@ def unwrap(interferogram: Complexes, coherence: Floats32, looks: float, valid: n
     return np.where(valid & np.isfinite(phase), whole, np.nan).astype(np.float32), components.astype(np.uint16)
 
 
-def _whirlwind(interferogram: Complexes, coherence: Floats32, looks: float, valid: npt.NDArray[np.bool_]) -> tuple[
-        Floats32, npt.NDArray[np.uint32]]:
+def _whirlwind(
+    interferogram: Complexes, coherence: Floats32, looks: float, valid: npt.NDArray[np.bool_]
+) -> tuple[Floats32, npt.NDArray[np.uint32]]:
     mask = valid & (coherence > 0)
     # Unit magnitude: the coherence is given apart.
     unit = np.where(mask, np.exp(1j * np.angle(interferogram)), 0).astype(np.complex64)
-    phase, components = whirlwind.unwrap(unit, np.where(mask, coherence, 0).astype(np.float32),
-                                         max(1.0, min(looks, 300.0)), mask=mask)
+    phase, components = whirlwind.unwrap(
+        unit, np.where(mask, coherence, 0).astype(np.float32), max(1.0, min(looks, 300.0)), mask=mask
+    )
     return phase, components
 
 
-def _snaphu(interferogram: Complexes, coherence: Floats32, looks: float, valid: npt.NDArray[np.bool_]) -> tuple[
-        Floats32, npt.NDArray[np.uint32]]:
+def _snaphu(
+    interferogram: Complexes, coherence: Floats32, looks: float, valid: npt.NDArray[np.bool_]
+) -> tuple[Floats32, npt.NDArray[np.uint32]]:
     try:
         import snaphu
     except ImportError as error:
-        raise Refusal("snaphu is not installed here.", "Install the extra armillary-insar[snaphu], whose licence is for "
-                      "non-commercial use, or unwrap with whirlwind.", "infrastructure") from error
+        raise Refusal(
+            "snaphu is not installed here.",
+            "Install the extra armillary-insar[snaphu], whose licence is for "
+            "non-commercial use, or unwrap with whirlwind.",
+            "infrastructure",
+        ) from error
     phase, components = snaphu.unwrap(interferogram, coherence, nlooks=looks, cost="smooth", init="mcf", mask=valid)
     return phase, components

@@ -23,8 +23,13 @@ class Viewing:
     unit_enu: Floats  # (..., 3) ground to radar
 
 
-def viewing(latitude_deg: Floats, longitude_deg: Floats, height_m: Floats, reference: OrbitPolynomial,
-            secondary: OrbitPolynomial) -> Viewing:
+def viewing(
+    latitude_deg: Floats,
+    longitude_deg: Floats,
+    height_m: Floats,
+    reference: OrbitPolynomial,
+    secondary: OrbitPolynomial,
+) -> Viewing:
     """Angles and baselines at points.
 
     Baselines leave out the along-track part, as ISCE2's do: the secondary is taken where it sees the point broadside.
@@ -49,9 +54,14 @@ def viewing(latitude_deg: Floats, longitude_deg: Floats, height_m: Floats, refer
     parallel = -np.sum(gap * toward, -1)
     across = gap - np.sum(gap * toward, -1, keepdims=True) * toward
     side = np.sign(-np.sum(across * down, -1))
-    return Viewing(np.degrees(np.arccos(enu[..., 2])), np.degrees(np.arccos(np.clip(np.sum(-toward * down, -1), -1, 1))),
-                   np.degrees(np.arctan2(enu[..., 1], enu[..., 0])), side * np.linalg.norm(across, axis=-1),
-                   parallel, enu)
+    return Viewing(
+        np.degrees(np.arccos(enu[..., 2])),
+        np.degrees(np.arccos(np.clip(np.sum(-toward * down, -1), -1, 1))),
+        np.degrees(np.arctan2(enu[..., 1], enu[..., 0])),
+        side * np.linalg.norm(across, axis=-1),
+        parallel,
+        enu,
+    )
 
 
 def cube_axes(bounds: tuple[float, float, float, float], step_deg: float = 0.1) -> tuple[Floats, Floats, Floats]:

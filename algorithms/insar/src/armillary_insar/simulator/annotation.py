@@ -61,14 +61,18 @@ class ProductLayout:
         return self.start + timedelta(seconds=last * LINE_INTERVAL_S)
 
     def name(self) -> str:
-        return (f"{self.mission}_IW_SLC__1SSV_{self.start:%Y%m%dT%H%M%S}_{self.stop():%Y%m%dT%H%M%S}_"
-                f"{self.absolute_orbit:06d}_{self.absolute_orbit * 7 % 0xFFFFFF:06X}_51F0")
+        return (
+            f"{self.mission}_IW_SLC__1SSV_{self.start:%Y%m%dT%H%M%S}_{self.stop():%Y%m%dT%H%M%S}_"
+            f"{self.absolute_orbit:06d}_{self.absolute_orbit * 7 % 0xFFFFFF:06X}_51F0"
+        )
 
     def stem(self, swath: SwathLayout, number: int) -> str:
         start = self.burst_start(swath, 0)
         stop = self.burst_start(swath, swath.bursts - 1) + timedelta(seconds=swath.lines_per_burst * LINE_INTERVAL_S)
-        return (f"{self.mission}-{swath.name}-slc-vv-{start:%Y%m%dt%H%M%S}-{stop:%Y%m%dt%H%M%S}-"
-                f"{self.absolute_orbit:06d}-{self.absolute_orbit * 7 % 0xFFFFFF:06x}-{number:03d}").lower()
+        return (
+            f"{self.mission}-{swath.name}-slc-vv-{start:%Y%m%dt%H%M%S}-{stop:%Y%m%dt%H%M%S}-"
+            f"{self.absolute_orbit:06d}-{self.absolute_orbit * 7 % 0xFFFFFF:06x}-{number:03d}"
+        ).lower()
 
 
 def stamp(moment: datetime) -> str:
@@ -81,7 +85,8 @@ def annotation_xml(layout: ProductLayout, swath: SwathLayout, orbit: StateVector
     start = layout.burst_start(swath, 0)
     lines = swath.lines_per_burst * swath.bursts
     stop = layout.burst_start(swath, swath.bursts - 1) + timedelta(
-        seconds=(swath.lines_per_burst - 1) * LINE_INTERVAL_S)
+        seconds=(swath.lines_per_burst - 1) * LINE_INTERVAL_S
+    )
     middle_s = (start - layout.epoch).total_seconds() + lines / 2 * LINE_INTERVAL_S
     return f"""<?xml version="1.0" encoding="UTF-8"?>
 <product>
@@ -139,16 +144,20 @@ def _orbit_list(layout: ProductLayout, orbit: StateVectors, middle_s: float) -> 
     rows = []
     for i in np.flatnonzero(np.abs(orbit.time_s - middle_s) < 80):
         p, v = orbit.position_m[i], orbit.velocity_m_s[i]
-        rows.append(f"<orbit><time>{stamp(layout.epoch + timedelta(seconds=float(orbit.time_s[i])))}</time>"
-                    f"<frame>Earth Fixed</frame><position><x>{p[0]:.6f}</x><y>{p[1]:.6f}</y><z>{p[2]:.6f}</z></position>"
-                    f"<velocity><x>{v[0]:.9f}</x><y>{v[1]:.9f}</y><z>{v[2]:.9f}</z></velocity></orbit>")
+        rows.append(
+            f"<orbit><time>{stamp(layout.epoch + timedelta(seconds=float(orbit.time_s[i])))}</time>"
+            f"<frame>Earth Fixed</frame><position><x>{p[0]:.6f}</x><y>{p[1]:.6f}</y><z>{p[2]:.6f}</z></position>"
+            f"<velocity><x>{v[0]:.9f}</x><y>{v[1]:.9f}</y><z>{v[2]:.9f}</z></velocity></orbit>"
+        )
     return f'<orbitList count="{len(rows)}">' + "\n".join(rows) + "</orbitList>"
 
 
 def _estimates(layout: ProductLayout, swath: SwathLayout) -> list[datetime]:
     """A moment at the middle of each burst: where the Doppler and FM estimates are given."""
-    return [layout.burst_start(swath, k) + timedelta(seconds=swath.lines_per_burst / 2 * LINE_INTERVAL_S)
-            for k in range(swath.bursts)]
+    return [
+        layout.burst_start(swath, k) + timedelta(seconds=swath.lines_per_burst / 2 * LINE_INTERVAL_S)
+        for k in range(swath.bursts)
+    ]
 
 
 def _fm_list(layout: ProductLayout, swath: SwathLayout, orbit: StateVectors, range_time: float) -> str:
@@ -160,26 +169,34 @@ def _fm_list(layout: ProductLayout, swath: SwathLayout, orbit: StateVectors, ran
         v2 = float(velocity @ velocity) * 6_371_000 / float(np.linalg.norm(position))
         rate = -2 * v2 * FREQUENCY_HZ / SPEED_OF_LIGHT / (tau * SPEED_OF_LIGHT / 2)
         c = np.polynomial.polynomial.Polynomial.fit(tau - range_time, rate, 2).convert().coef
-        rows.append(f"<azimuthFmRate><azimuthTime>{stamp(moment)}</azimuthTime><t0>{range_time:.15e}</t0>"
-                    f'<azimuthFmRatePolynomial count="3">{c[0]:.15e} {c[1]:.15e} {c[2]:.15e}</azimuthFmRatePolynomial>'
-                    "</azimuthFmRate>")
+        rows.append(
+            f"<azimuthFmRate><azimuthTime>{stamp(moment)}</azimuthTime><t0>{range_time:.15e}</t0>"
+            f'<azimuthFmRatePolynomial count="3">{c[0]:.15e} {c[1]:.15e} {c[2]:.15e}</azimuthFmRatePolynomial>'
+            "</azimuthFmRate>"
+        )
     return f'<azimuthFmRateList count="{len(rows)}">' + "\n".join(rows) + "</azimuthFmRateList>"
 
 
 def _doppler_list(layout: ProductLayout, swath: SwathLayout, range_time: float) -> str:
     d = layout.doppler
-    rows = [f"<dcEstimate><azimuthTime>{stamp(m)}</azimuthTime><t0>{range_time:.15e}</t0>"
-            f'<geometryDcPolynomial count="3">0.0 0.0 0.0</geometryDcPolynomial>'
-            f'<dataDcPolynomial count="3">{d[0]:.6e} {d[1]:.6e} -1.8e+07</dataDcPolynomial>'
-            "<dataDcRmsError>6.0e+00</dataDcRmsError><fineDceList count=\"0\"/></dcEstimate>"
-            for m in _estimates(layout, swath)]
-    return f'<dopplerCentroid><dcEstimateList count="{len(rows)}">' + "\n".join(rows) + "</dcEstimateList></dopplerCentroid>"
+    rows = [
+        f"<dcEstimate><azimuthTime>{stamp(m)}</azimuthTime><t0>{range_time:.15e}</t0>"
+        f'<geometryDcPolynomial count="3">0.0 0.0 0.0</geometryDcPolynomial>'
+        f'<dataDcPolynomial count="3">{d[0]:.6e} {d[1]:.6e} -1.8e+07</dataDcPolynomial>'
+        '<dataDcRmsError>6.0e+00</dataDcRmsError><fineDceList count="0"/></dcEstimate>'
+        for m in _estimates(layout, swath)
+    ]
+    return (
+        f'<dopplerCentroid><dcEstimateList count="{len(rows)}">'
+        + "\n".join(rows)
+        + "</dcEstimateList></dopplerCentroid>"
+    )
 
 
 def _burst_list(layout: ProductLayout, swath: SwathLayout) -> str:
     lines, edge = swath.lines_per_burst, swath.edge_lines
     inside = np.zeros(lines, bool)
-    inside[edge:lines - edge] = True
+    inside[edge : lines - edge] = True
     first = " ".join(np.where(inside, swath.edge_samples, -1).astype(str))
     last = " ".join(np.where(inside, swath.samples - 1 - swath.edge_samples, -1).astype(str))
     origin = data_offset(lines * swath.bursts)
@@ -187,11 +204,13 @@ def _burst_list(layout: ProductLayout, swath: SwathLayout) -> str:
     for k in range(swath.bursts):
         moment = stamp(layout.burst_start(swath, k))
         anx = 2444 + (swath.first_line + k * swath.burst_step) * LINE_INTERVAL_S
-        rows.append(f"<burst><azimuthTime>{moment}</azimuthTime><azimuthAnxTime>{anx:.15e}</azimuthAnxTime>"
-                    f"<sensingTime>{moment}</sensingTime><byteOffset>{origin + k * lines * swath.samples * 4}</byteOffset>"
-                    f'<firstValidSample count="{lines}">{first}</firstValidSample>'
-                    f'<lastValidSample count="{lines}">{last}</lastValidSample>'
-                    f'<burstId absolute="{layout.first_burst_id + k}">{layout.first_burst_id + k}</burstId></burst>')
+        rows.append(
+            f"<burst><azimuthTime>{moment}</azimuthTime><azimuthAnxTime>{anx:.15e}</azimuthAnxTime>"
+            f"<sensingTime>{moment}</sensingTime><byteOffset>{origin + k * lines * swath.samples * 4}</byteOffset>"
+            f'<firstValidSample count="{lines}">{first}</firstValidSample>'
+            f'<lastValidSample count="{lines}">{last}</lastValidSample>'
+            f'<burstId absolute="{layout.first_burst_id + k}">{layout.first_burst_id + k}</burstId></burst>'
+        )
     return f'<burstList count="{swath.bursts}">' + "\n".join(rows) + "</burstList>"
 
 
@@ -207,14 +226,19 @@ def _grid(layout: ProductLayout, swath: SwathLayout, orbit: StateVectors, guess:
             tau = range_time + pixel / RANGE_SAMPLING_HZ
             point = locate(orbit, (moment - layout.epoch).total_seconds(), tau * SPEED_OF_LIGHT / 2, 300.0, guess)
             lat, lon, height = geodetic(point)
-            rows.append(f"<geolocationGridPoint><azimuthTime>{stamp(moment)}</azimuthTime>"
-                        f"<slantRangeTime>{tau:.15e}</slantRangeTime>"
-                        f"<line>{swath.lines_per_burst * k - int(last)}</line><pixel>{pixel}</pixel>"
-                        f"<latitude>{lat:.12e}</latitude><longitude>{lon:.12e}</longitude><height>{height:.12e}</height>"
-                        "<incidenceAngle>3.4e+01</incidenceAngle><elevationAngle>3.0e+01</elevationAngle>"
-                        "</geolocationGridPoint>")
-    return (f'<geolocationGrid><geolocationGridPointList count="{len(rows)}">' + "\n".join(rows)
-            + "</geolocationGridPointList></geolocationGrid>")
+            rows.append(
+                f"<geolocationGridPoint><azimuthTime>{stamp(moment)}</azimuthTime>"
+                f"<slantRangeTime>{tau:.15e}</slantRangeTime>"
+                f"<line>{swath.lines_per_burst * k - int(last)}</line><pixel>{pixel}</pixel>"
+                f"<latitude>{lat:.12e}</latitude><longitude>{lon:.12e}</longitude><height>{height:.12e}</height>"
+                "<incidenceAngle>3.4e+01</incidenceAngle><elevationAngle>3.0e+01</elevationAngle>"
+                "</geolocationGridPoint>"
+            )
+    return (
+        f'<geolocationGrid><geolocationGridPointList count="{len(rows)}">'
+        + "\n".join(rows)
+        + "</geolocationGridPointList></geolocationGrid>"
+    )
 
 
 def manifest_xml(layout: ProductLayout, stems: list[str], corners: list[tuple[float, float]]) -> str:
@@ -224,7 +248,9 @@ def manifest_xml(layout: ProductLayout, stems: list[str], corners: list[tuple[fl
         f'<fileLocation locatorType="URL" href="./annotation/{s}.xml"/></byteStream></dataObject>'
         f'<dataObject ID="{s.replace("-", "")}" repID="s1Level1MeasurementSchema">'
         f'<byteStream mimeType="application/octet-stream">'
-        f'<fileLocation locatorType="URL" href="./measurement/{s}.tiff"/></byteStream></dataObject>\n' for s in stems)
+        f'<fileLocation locatorType="URL" href="./measurement/{s}.tiff"/></byteStream></dataObject>\n'
+        for s in stems
+    )
     relative = (layout.absolute_orbit - 73) % 175 + 1
     swaths = "".join(f"<s1sarl1:swath>{s.name}</s1sarl1:swath>" for s in layout.swaths)
     direction = "ASCENDING" if layout.ascending else "DESCENDING"

@@ -51,13 +51,18 @@ class Okada:
         p = y * np.cos(dip) + bottom * np.sin(dip)
         q = y * np.sin(dip) - bottom * np.cos(dip)
         total = np.zeros((3, *np.shape(x)))
-        for sign, xi, eta in ((1, x, p), (-1, x, p - self.width_m), (-1, x - self.length_m, p),
-                              (1, x - self.length_m, p - self.width_m)):
+        for sign, xi, eta in (
+            (1, x, p),
+            (-1, x, p - self.width_m),
+            (-1, x - self.length_m, p),
+            (1, x - self.length_m, p - self.width_m),
+        ):
             strike_slip, dip_slip = _okada_terms(xi, eta, q, dip)
             total -= sign * self.slip_m / (2 * np.pi) * (np.cos(rake) * strike_slip + np.sin(rake) * dip_slip)
         along, left, up = total
-        return np.stack([along * np.sin(strike) - left * np.cos(strike),
-                         along * np.cos(strike) + left * np.sin(strike), up])
+        return np.stack(
+            [along * np.sin(strike) - left * np.cos(strike), along * np.cos(strike) + left * np.sin(strike), up]
+        )
 
 
 def _okada_terms(xi: Floats, eta: Floats, q: Floats, dip: float) -> tuple[Floats, Floats]:
@@ -69,8 +74,12 @@ def _okada_terms(xi: Floats, eta: Floats, q: Floats, dip: float) -> tuple[Floats
     big_x = np.sqrt(xi**2 + q**2)
     angle = np.arctan(xi * eta / (q * r))
     if abs(cos) > 1e-6:
-        i5 = ratio * 2 / cos * np.arctan((eta * (big_x + q * cos) + big_x * (r + big_x) * sin)
-                                         / (xi * (r + big_x) * cos))
+        i5 = (
+            ratio
+            * 2
+            / cos
+            * np.arctan((eta * (big_x + q * cos) + big_x * (r + big_x) * sin) / (xi * (r + big_x) * cos))
+        )
         i4 = ratio / cos * (np.log(r + d) - sin * np.log(r + eta))
         i3 = ratio * (y / cos / (r + d) - np.log(r + eta)) + sin / cos * i4
         i1 = ratio * (-xi / cos / (r + d)) - sin / cos * i5
@@ -81,9 +90,15 @@ def _okada_terms(xi: Floats, eta: Floats, q: Floats, dip: float) -> tuple[Floats
         i1 = -ratio / 2 * xi * q / (r + d) ** 2
     i2 = ratio * -np.log(r + eta) - i3
     common = q / (r * (r + eta))
-    strike_slip = np.stack([xi * common + angle + i1 * sin, y * common + q * cos / (r + eta) + i2 * sin,
-                            d * common + q * sin / (r + eta) + i4 * sin])
+    strike_slip = np.stack(
+        [
+            xi * common + angle + i1 * sin,
+            y * common + q * cos / (r + eta) + i2 * sin,
+            d * common + q * sin / (r + eta) + i4 * sin,
+        ]
+    )
     other = q / (r * (r + xi))
-    dip_slip = np.stack([q / r - i3 * sin * cos, y * other + cos * angle - i1 * sin * cos,
-                         d * other + sin * angle - i5 * sin * cos])
+    dip_slip = np.stack(
+        [q / r - i3 * sin * cos, y * other + cos * angle - i1 * sin * cos, d * other + sin * angle - i5 * sin * cos]
+    )
     return strike_slip, dip_slip

@@ -51,5 +51,10 @@ def geodetic(x: Floats) -> tuple[float, float, float]:
 def ecef(latitude_deg: float, longitude_deg: float, height_m: float) -> Floats:
     phi, lam = np.radians([latitude_deg, longitude_deg])
     n = A / np.sqrt(1 - (1 - B**2 / A**2) * np.sin(phi) ** 2)
-    return np.array([(n + height_m) * np.cos(phi) * np.cos(lam), (n + height_m) * np.cos(phi) * np.sin(lam),
-                     (n * B**2 / A**2 + height_m) * np.sin(phi)])
+    return np.array(
+        [
+            (n + height_m) * np.cos(phi) * np.cos(lam),
+            (n + height_m) * np.cos(phi) * np.sin(lam),
+            (n * B**2 / A**2 + height_m) * np.sin(phi),
+        ]
+    )

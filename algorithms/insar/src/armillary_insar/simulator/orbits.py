@@ -16,8 +16,9 @@ RADIUS_M = 7_071_000.0
 INCLINATION = np.radians(98.18)
 
 
-def orbit_over(latitude_deg: float, longitude_deg: float, range_m: float, middle_s: float, ascending: bool,
-               span_s: float = 600.0) -> StateVectors:
+def orbit_over(
+    latitude_deg: float, longitude_deg: float, range_m: float, middle_s: float, ascending: bool, span_s: float = 600.0
+) -> StateVectors:
     """State vectors every ten seconds of an orbit that passes the place at `middle_s` at the range, right-looking."""
     target = ecef(latitude_deg, longitude_deg, 0.0)
     ground_deg = np.degrees(np.sqrt(range_m**2 - 693_000.0**2) / 6_371_000.0)
@@ -53,8 +54,9 @@ def _state(node: float, argument: float, dt_s: float) -> tuple[Floats, Floats]:
     return position, velocity
 
 
-def shifted(vectors: StateVectors, target: Floats, time_s: float, perpendicular_m: float,
-            parallel_m: float = 0.0) -> StateVectors:
+def shifted(
+    vectors: StateVectors, target: Floats, time_s: float, perpendicular_m: float, parallel_m: float = 0.0
+) -> StateVectors:
     """The orbit moved across the line of sight to a target, and along it."""
     position, velocity = state(vectors, time_s)
     look = (target - position) / np.linalg.norm(target - position)
@@ -88,8 +90,10 @@ def delayed(vectors: StateVectors, by_s: float) -> StateVectors:
 
 
 def eof_name(mission: str, start: datetime, stop: datetime) -> str:
-    return (f"{mission}_OPER_AUX_POEORB_OPOD_{stop + timedelta(days=20):%Y%m%dT%H%M%S}"
-            f"_V{start:%Y%m%dT%H%M%S}_{stop:%Y%m%dT%H%M%S}.EOF")
+    return (
+        f"{mission}_OPER_AUX_POEORB_OPOD_{stop + timedelta(days=20):%Y%m%dT%H%M%S}"
+        f"_V{start:%Y%m%dT%H%M%S}_{stop:%Y%m%dT%H%M%S}.EOF"
+    )
 
 
 def write_eof(folder: Path, mission: str, epoch: datetime, vectors: StateVectors) -> Path:
@@ -100,8 +104,10 @@ def write_eof(folder: Path, mission: str, epoch: datetime, vectors: StateVectors
     for time, p, v in zip(times, vectors.position_m, vectors.velocity_m_s, strict=True):
         values = "".join(f'<{n} unit="m">{x:.9f}</{n}>' for n, x in zip("XYZ", p, strict=True))
         values += "".join(f'<V{n} unit="m/s">{x:.12f}</V{n}>' for n, x in zip("XYZ", v, strict=True))
-        rows.append(f"<OSV><UTC>UTC={time:%Y-%m-%dT%H:%M:%S.%f}</UTC><Absolute_Orbit>+00000</Absolute_Orbit>"
-                    f"{values}<Quality>NOMINAL</Quality></OSV>\n")
+        rows.append(
+            f"<OSV><UTC>UTC={time:%Y-%m-%dT%H:%M:%S.%f}</UTC><Absolute_Orbit>+00000</Absolute_Orbit>"
+            f"{values}<Quality>NOMINAL</Quality></OSV>\n"
+        )
     path.write_text(f"""<?xml version="1.0" encoding="UTF-8" standalone="no"?>
 <Earth_Explorer_File><Earth_Explorer_Header><Fixed_Header>
 <File_Name>{path.stem}</File_Name>

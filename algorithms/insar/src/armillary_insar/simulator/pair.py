@@ -86,17 +86,39 @@ def make_pair(spec: PairSpec, out: Path, threads: int = 2, zipped: bool = False)
     products = [read_product(f) for f in folders]
     scene = made_up_scene(spec, products[0])
     elevation = write_elevation(out / "elevation.tif", scene)
-    truth = fill(products[0], products[1], vectors[0], vectors[1], scene, every_burst(products[0]), out / "truth",
-                 spec.truth_looks, threads, timing_error_s=spec.timing_error_lines * LINE_INTERVAL_S)
-    (truth.parent / "truth.json").write_text(json.dumps(
-        {"spec": asdict(spec), "sign": "range_change_m > 0: farther from the radar at the secondary date"},
-        default=str, indent=2))
+    truth = fill(
+        products[0],
+        products[1],
+        vectors[0],
+        vectors[1],
+        scene,
+        every_burst(products[0]),
+        out / "truth",
+        spec.truth_looks,
+        threads,
+        timing_error_s=spec.timing_error_lines * LINE_INTERVAL_S,
+    )
+    (truth.parent / "truth.json").write_text(
+        json.dumps(
+            {"spec": asdict(spec), "sign": "range_change_m > 0: farther from the radar at the secondary date"},
+            default=str,
+            indent=2,
+        )
+    )
     paths = [_zip(f) if zipped else f for f in folders]
     return MadePair(paths[0], paths[1], elevation, eofs, truth)
 
 
-def fill_pair(reference: Path, secondary: Path, scene: Scene, out: Path, selection: Selection | None = None,
-              truth_looks: tuple[int, int] = (19, 7), threads: int = 2, shift_m: float = 0.0) -> MadePair:
+def fill_pair(
+    reference: Path,
+    secondary: Path,
+    scene: Scene,
+    out: Path,
+    selection: Selection | None = None,
+    truth_looks: tuple[int, int] = (19, 7),
+    threads: int = 2,
+    shift_m: float = 0.0,
+) -> MadePair:
     """Copies of a real pair whose chosen bursts hold simulated samples; the others hold zeros.
 
     The orbits are the annotation's, smoothed and written as orbit files, the secondary's moved by `shift_m` across the
@@ -111,14 +133,33 @@ def fill_pair(reference: Path, secondary: Path, scene: Scene, out: Path, selecti
         vectors[1] = orbits.shifted(vectors[1], target, float(np.mean(vectors[1].time_s)), shift_m)
     elevation = write_elevation(out / "elevation.tif", scene)
     eofs = tuple(orbits.write_eof(out, p.mission, p.epoch, v) for p, v in zip(products, vectors, strict=True))
-    truth = fill(products[0], products[1], vectors[0], vectors[1], scene, selection or every_burst(products[0]),
-                 out / "truth", truth_looks, threads)
+    truth = fill(
+        products[0],
+        products[1],
+        vectors[0],
+        vectors[1],
+        scene,
+        selection or every_burst(products[0]),
+        out / "truth",
+        truth_looks,
+        threads,
+    )
     return MadePair(folders[0], folders[1], elevation, eofs, truth)
 
 
-def fill(reference: Product, secondary: Product, orbit1: StateVectors, orbit2: StateVectors, scene: Scene,
-         selection: Selection, truth_folder: Path, truth_looks: tuple[int, int], threads: int,
-         secondary_seed: int = 0, timing_error_s: float = 0.0) -> Path:
+def fill(
+    reference: Product,
+    secondary: Product,
+    orbit1: StateVectors,
+    orbit2: StateVectors,
+    scene: Scene,
+    selection: Selection,
+    truth_folder: Path,
+    truth_looks: tuple[int, int],
+    threads: int,
+    secondary_seed: int = 0,
+    timing_error_s: float = 0.0,
+) -> Path:
     """Write the samples of the chosen bursts of both products, and the truth.
 
     `timing_error_s` shifts the secondary's true azimuth times against its annotation: what ESD has to find.
@@ -131,8 +172,9 @@ def fill(reference: Product, secondary: Product, orbit1: StateVectors, orbit2: S
             swath = product.swaths[name]
             path = product.path / swath.measurement
             path.parent.mkdir(exist_ok=True)
-            files[product.name, name] = tiff.create(path, swath.lines_per_burst * len(swath.bursts),
-                                                    swath.samples_per_burst, MARK)
+            files[product.name, name] = tiff.create(
+                path, swath.lines_per_burst * len(swath.bursts), swath.samples_per_burst, MARK
+            )
     scale = AMPLITUDE * np.sqrt(2 / SCATTERERS_PER_SAMPLE)
 
     def one(name: str, index: int) -> TruthCells:
@@ -142,8 +184,7 @@ def fill(reference: Product, secondary: Product, orbit1: StateVectors, orbit2: S
         view2 = replace(view2, start_s=view2.start_s + timing_error_s)
         mine = replace(truth, sums=np.zeros_like(truth.sums))
         extent = _extent(lattice, swath1, burst1, orbit1, scene)
-        pair = simulate_burst(scene, lattice, extent, look(swath1, burst1, orbit1), view2, swath1, mine,
-                              secondary_seed)
+        pair = simulate_burst(scene, lattice, extent, look(swath1, burst1, orbit1), view2, swath1, mine, secondary_seed)
         for samples, product, burst in zip(pair, (reference, secondary), (burst1, burst2), strict=True):
             _store(files[product.name, name], burst, samples, scale)
         return mine
@@ -154,14 +195,19 @@ def fill(reference: Product, secondary: Product, orbit1: StateVectors, orbit2: S
     return write_truth(truth_folder, truth, scene, reference)
 
 
-def _store(file: "np.memmap[Any, np.dtype[np.int16]]", burst: Burst,
-           samples: "np.ndarray[Any, np.dtype[np.complex64]]", scale: float) -> None:
+def _store(
+    file: "np.memmap[Any, np.dtype[np.int16]]",
+    burst: Burst,
+    samples: "np.ndarray[Any, np.dtype[np.complex64]]",
+    scale: float,
+) -> None:
     """The valid part of a burst; lines and samples outside hold zeros, as real products do."""
     (top, bottom), (near, far) = burst.valid_lines, burst.valid_samples
     for first in range(top, bottom, 128):
         last = min(first + 128, bottom)
-        file[burst.first_line + first:burst.first_line + last, near:far] = tiff.quantise(
-            np.ascontiguousarray(samples[first:last, near:far]), scale)
+        file[burst.first_line + first : burst.first_line + last, near:far] = tiff.quantise(
+            np.ascontiguousarray(samples[first:last, near:far]), scale
+        )
 
 
 def _twin(burst: Burst, swath: Swath) -> Burst:
@@ -173,11 +219,23 @@ def every_burst(product: Product) -> Selection:
 
 
 def _layouts(spec: PairSpec) -> list[ProductLayout]:
-    first = ProductLayout("S1A", 61_235, spec.ascending, spec.start, spec.near_range_m, spec.swaths, (-10.0, 11_781.0),
-                          first_burst_id=110_431)
+    first = ProductLayout(
+        "S1A",
+        61_235,
+        spec.ascending,
+        spec.start,
+        spec.near_range_m,
+        spec.swaths,
+        (-10.0, 11_781.0),
+        first_burst_id=110_431,
+    )
     later = spec.start + timedelta(days=spec.days, microseconds=1337)  # bursts never start in quite the same place
-    second = replace(first, start=later, absolute_orbit=first.absolute_orbit + 175 * spec.days // 12,
-                     doppler=(-10.0 + spec.doppler_gap_hz, 11_200.0))
+    second = replace(
+        first,
+        start=later,
+        absolute_orbit=first.absolute_orbit + 175 * spec.days // 12,
+        doppler=(-10.0 + spec.doppler_gap_hz, 11_200.0),
+    )
     return [first, second]
 
 
@@ -236,8 +294,12 @@ def _corners(product: Product) -> list[tuple[float, float]]:
     """The footprint's corners: first and last lines of the nearest and the farthest subswath."""
     swaths = sorted(product.swaths.values(), key=lambda s: s.range_time_s)
     near, far = swaths[0].grid, swaths[-1].grid
-    picks = [(near, near.line.min(), near.pixel.min()), (far, far.line.min(), far.pixel.max()),
-             (far, far.line.max(), far.pixel.max()), (near, near.line.max(), near.pixel.min())]
+    picks = [
+        (near, near.line.min(), near.pixel.min()),
+        (far, far.line.min(), far.pixel.max()),
+        (far, far.line.max(), far.pixel.max()),
+        (near, near.line.max(), near.pixel.min()),
+    ]
     chosen = [(g, int(np.flatnonzero((g.line == line) & (g.pixel == pixel))[0])) for g, line, pixel in picks]
     return [(float(g.latitude_deg[k]), float(g.longitude_deg[k])) for g, k in chosen]
 
@@ -272,8 +334,19 @@ def write_elevation(path: Path, scene: Scene) -> Path:
     grid = scene.elevation_grid
     step_y, step_x = -grid.step_latitude_deg, grid.step_longitude_deg
     transform = from_origin(grid.longitude0_deg - step_x / 2, grid.latitude0_deg + step_y / 2, step_x, step_y)
-    with rasterio.open(path, "w", driver="GTiff", width=grid.columns, height=grid.rows, count=1, dtype="float32",
-                       crs=CRS.from_epsg(4979), transform=transform, compress="deflate", predictor=3) as file:
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=grid.columns,
+        height=grid.rows,
+        count=1,
+        dtype="float32",
+        crs=CRS.from_epsg(4979),
+        transform=transform,
+        compress="deflate",
+        predictor=3,
+    ) as file:
         file.write(scene.elevation_m, 1)
         file.update_tags(VERTICAL_DATUM="WGS84 ellipsoid", SOURCE=MARK)
     return path
@@ -286,11 +359,19 @@ def write_truth(folder: Path, truth: TruthCells, scene: Scene, reference: Produc
     safe = np.maximum(count, 1)
     grid = scene.field_grid
     np.savez_compressed(
-        folder / "truth.npz", range_change_m=np.where(count > 0, truth.sums[0] / safe, np.nan),
-        coherence=np.where(count > 0, truth.sums[1] / safe, np.nan), scatterers=count,
+        folder / "truth.npz",
+        range_change_m=np.where(count > 0, truth.sums[0] / safe, np.nan),
+        coherence=np.where(count > 0, truth.sums[1] / safe, np.nan),
+        scatterers=count,
         azimuth_delay_s=np.where(count > 0, truth.sums[3] / safe, np.nan),
-        start_s=truth.start_s, near_m=truth.near_m, looks=truth.looks, epoch=reference.epoch.isoformat(),
-        enu_m=scene.enu_m, enu_latitude_deg=grid.latitudes(), enu_longitude_deg=grid.longitudes())
+        start_s=truth.start_s,
+        near_m=truth.near_m,
+        looks=truth.looks,
+        epoch=reference.epoch.isoformat(),
+        enu_m=scene.enu_m,
+        enu_latitude_deg=grid.latitudes(),
+        enu_longitude_deg=grid.longitudes(),
+    )
     return folder / "truth.npz"
 
 
@@ -321,12 +402,14 @@ def _lattice(reference: Product, orbit: StateVectors, selection: Selection, scen
     along = (place(lines * swath.line_interval_s, 0) - place(0, 0)) / lines
     across = (place(0, samples * swath.range_spacing_m) - place(0, 0)) / samples / SCATTERERS_PER_SAMPLE
     origin = place(0, 0)
-    return Lattice(float(origin[0]), float(origin[1]), (float(along[0]), float(along[1])),
-                   (float(across[0]), float(across[1])))
+    return Lattice(
+        float(origin[0]), float(origin[1]), (float(along[0]), float(along[1])), (float(across[0]), float(across[1]))
+    )
 
 
-def _extent(lattice: Lattice, swath: Swath, burst: Burst, orbit: StateVectors,
-            scene: Scene) -> tuple[int, int, int, int]:
+def _extent(
+    lattice: Lattice, swath: Swath, burst: Burst, orbit: StateVectors, scene: Scene
+) -> tuple[int, int, int, int]:
     """Lattice indices that can fall into the burst at any height of the scene near it."""
     guess = ecef(float(swath.grid.latitude_deg.mean()), float(swath.grid.longitude_deg.mean()), 0.0)
     times = burst.azimuth_time_s + np.linspace(-20, swath.lines_per_burst + 20, 4) * swath.line_interval_s
@@ -339,8 +422,17 @@ def _extent(lattice: Lattice, swath: Swath, burst: Burst, orbit: StateVectors,
     return int(low[0]), int(high[0]), int(low[1]), int(high[1])
 
 
-def fill_real(reference: Path, secondary: Path, out: Path, elevation: Path | None, selection: Selection | None,
-              source_name: str, coherence: tuple[float, float], seed: int, threads: int) -> MadePair:
+def fill_real(
+    reference: Path,
+    secondary: Path,
+    out: Path,
+    elevation: Path | None,
+    selection: Selection | None,
+    source_name: str,
+    coherence: tuple[float, float],
+    seed: int,
+    threads: int,
+) -> MadePair:
     """Fill a real pair's grid over a given elevation, or over made-up hills."""
     if elevation is None:
         made = made_up_scene(PairSpec(source="none", seed=seed), read_product(reference))

@@ -61,9 +61,19 @@ def look(swath: Swath, burst: Burst, vectors: StateVectors) -> View:
     k_a = sum(c * (tau - fm.t0_s) ** k for k, c in enumerate(fm.coefficients))
     k_s = 2 * np.linalg.norm(velocity) / swath.wavelength_m * swath.steering_rad_s
     eta_c = -np.asarray(f_dc) / np.asarray(k_a)
-    return View(burst.azimuth_time_s, swath.line_interval_s, swath.near_range_m, swath.range_spacing_m,
-                swath.wavelength_m, orbit, middle_s, scale_s, rate=np.asarray(k_a * k_s / (k_a - k_s)),
-                doppler=np.asarray(f_dc), reference=eta_c - eta_c[swath.samples_per_burst // 2])
+    return View(
+        burst.azimuth_time_s,
+        swath.line_interval_s,
+        swath.near_range_m,
+        swath.range_spacing_m,
+        swath.wavelength_m,
+        orbit,
+        middle_s,
+        scale_s,
+        rate=np.asarray(k_a * k_s / (k_a - k_s)),
+        doppler=np.asarray(f_dc),
+        reference=eta_c - eta_c[swath.samples_per_burst // 2],
+    )
 
 
 def _orbit_polynomial(vectors: StateVectors, middle_s: float) -> tuple[npt.NDArray[np.floating[Any]], float]:
@@ -97,23 +107,53 @@ class TruthCells:
     start_s: float
     near_m: float
     looks: tuple[int, int]  # range, azimuth
-    sums: npt.NDArray[np.floating[Any]]  # (4, rows, columns): range change (m), coherence, scatterers, azimuth delay (s)
+    sums: npt.NDArray[
+        np.floating[Any]
+    ]  # (4, rows, columns): range change (m), coherence, scatterers, azimuth delay (s)
 
 
-def simulate_burst(scene: Scene, lattice: Lattice, extent: tuple[int, int, int, int], reference: View, secondary: View,
-                   swath: Swath, truth: TruthCells, secondary_seed: int = 0) -> tuple[Complexes, Complexes]:
+def simulate_burst(
+    scene: Scene,
+    lattice: Lattice,
+    extent: tuple[int, int, int, int],
+    reference: View,
+    secondary: View,
+    swath: Swath,
+    truth: TruthCells,
+    secondary_seed: int = 0,
+) -> tuple[Complexes, Complexes]:
     """Both dates' samples, (lines, samples) each, of unit mean power per scatterer and sample."""
     shape = (swath.lines_per_burst + 2 * PAD, swath.samples_per_burst + 2 * PAD)
     size = (fft.next_fast_len(shape[0]), fft.next_fast_len(shape[1]))
     grids = [np.zeros(size, np.complex64) for _ in range(2)]
-    tables = [_kaiser_bessel(RANGE_TAPS, swath.range_sampling_hz / swath.range_bandwidth_hz),
-              _kaiser_bessel(AZIMUTH_TAPS, 1 / (swath.line_interval_s * swath.azimuth_bandwidth_hz))]
-    spread(scene.elevation_m, _origin(scene.elevation_grid), scene.fields, _origin(scene.field_grid),
-           np.array([lattice.latitude0_deg, lattice.longitude0_deg, *lattice.along_deg, *lattice.across_deg]),
-           np.array(extent), np.uint64(scene.seed), np.uint64(secondary_seed), _numbers(reference), reference.orbit,
-           _terms(reference), _numbers(secondary), secondary.orbit, _terms(secondary), tables[0], tables[1],
-           swath.lines_per_burst, swath.samples_per_burst, grids[0], grids[1],
-           np.array([truth.start_s, truth.near_m, *truth.looks]), truth.sums)
+    tables = [
+        _kaiser_bessel(RANGE_TAPS, swath.range_sampling_hz / swath.range_bandwidth_hz),
+        _kaiser_bessel(AZIMUTH_TAPS, 1 / (swath.line_interval_s * swath.azimuth_bandwidth_hz)),
+    ]
+    spread(
+        scene.elevation_m,
+        _origin(scene.elevation_grid),
+        scene.fields,
+        _origin(scene.field_grid),
+        np.array([lattice.latitude0_deg, lattice.longitude0_deg, *lattice.along_deg, *lattice.across_deg]),
+        np.array(extent),
+        np.uint64(scene.seed),
+        np.uint64(secondary_seed),
+        _numbers(reference),
+        reference.orbit,
+        _terms(reference),
+        _numbers(secondary),
+        secondary.orbit,
+        _terms(secondary),
+        tables[0],
+        tables[1],
+        swath.lines_per_burst,
+        swath.samples_per_burst,
+        grids[0],
+        grids[1],
+        np.array([truth.start_s, truth.near_m, *truth.looks]),
+        truth.sums,
+    )
     for grid, view in zip(grids, (reference, secondary), strict=True):
         _filter_range(grid, swath, tables[0])
         _filter_azimuth(grid, swath, view, tables[1])
@@ -129,8 +169,9 @@ def _origin(grid: Grid) -> npt.NDArray[np.floating[Any]]:
 
 
 def _numbers(view: View) -> npt.NDArray[np.floating[Any]]:
-    return np.array([view.start_s, view.line_s, view.near_m, view.sample_m, view.wavelength_m, view.middle_s,
-                     view.scale_s])
+    return np.array(
+        [view.start_s, view.line_s, view.near_m, view.sample_m, view.wavelength_m, view.middle_s, view.scale_s]
+    )
 
 
 def _terms(view: View) -> npt.NDArray[np.floating[Any]]:
@@ -145,7 +186,9 @@ def _kaiser_bessel(taps: int, oversampling: float) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray((np.i0(beta * np.sqrt(inside)) / np.i0(beta) * (inside > 0)).astype(np.float32))
 
 
-def _transform(table: npt.NDArray[np.float32], frequency: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+def _transform(
+    table: npt.NDArray[np.float32], frequency: npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[np.floating[Any]]:
     """Fourier transform of the spreading kernel at frequencies in cycles per sample."""
     steps, taps = table.shape[0] - 1, table.shape[1]
     x = (np.arange(taps)[None, :] - (taps // 2 - 1) - np.arange(steps)[:, None] / steps).ravel()
@@ -155,7 +198,9 @@ def _transform(table: npt.NDArray[np.float32], frequency: npt.NDArray[np.floatin
     return np.asarray(np.cos(2 * np.pi * frequency[:, None] * x) @ weights / (steps / 8))
 
 
-def _window(frequency_hz: npt.NDArray[np.floating[Any]], bandwidth_hz: float, coefficient: float) -> npt.NDArray[np.floating[Any]]:
+def _window(
+    frequency_hz: npt.NDArray[np.floating[Any]], bandwidth_hz: float, coefficient: float
+) -> npt.NDArray[np.floating[Any]]:
     """Generalised Hamming window over the processed band, zero outside."""
     inside = np.abs(frequency_hz) <= bandwidth_hz / 2
     return np.asarray(inside * (coefficient + (1 - coefficient) * np.cos(2 * np.pi * frequency_hz / bandwidth_hz)))
@@ -168,9 +213,9 @@ def _filter_range(grid: Complexes, swath: Swath, table: npt.NDArray[np.float32])
     response = np.where(window > 0, window / _transform(table, frequency), 0)
     response /= math.sqrt(float(np.mean(window**2)))  # unit energy
     for first in range(0, grid.shape[0], 64):
-        rows = fft.fft(grid[first:first + 64], axis=1, overwrite_x=True)
+        rows = fft.fft(grid[first : first + 64], axis=1, overwrite_x=True)
         rows *= response.astype(np.float32)
-        grid[first:first + 64] = fft.ifft(rows, axis=1, overwrite_x=True)
+        grid[first : first + 64] = fft.ifft(rows, axis=1, overwrite_x=True)
 
 
 def _filter_azimuth(grid: Complexes, swath: Swath, view: View, table: npt.NDArray[np.float32]) -> None:
@@ -178,8 +223,9 @@ def _filter_azimuth(grid: Complexes, swath: Swath, view: View, table: npt.NDArra
     lines = grid.shape[0]
     frequency = np.fft.fftfreq(lines)
     correction = _transform(table, frequency)
-    correction = np.where(np.abs(frequency) * 1.0 <= 0.5 * swath.azimuth_bandwidth_hz * swath.line_interval_s * 1.2,
-                          1 / correction, 0)
+    correction = np.where(
+        np.abs(frequency) * 1.0 <= 0.5 * swath.azimuth_bandwidth_hz * swath.line_interval_s * 1.2, 1 / correction, 0
+    )
     window = _window(np.fft.fftfreq(4096, swath.line_interval_s), swath.azimuth_bandwidth_hz, swath.azimuth_window)
     response = np.fft.fftshift(np.fft.ifft(window).real)
     n = np.arange(-40, 41)
@@ -192,9 +238,9 @@ def _filter_azimuth(grid: Complexes, swath: Swath, view: View, table: npt.NDArra
         wrapped = np.zeros(lines, np.complex128)
         wrapped[n] = chirp
         transfer = (np.fft.fft(wrapped) * correction).astype(np.complex64)
-        columns = np.ascontiguousarray(grid[:, first:first + 128].T)
+        columns = np.ascontiguousarray(grid[:, first : first + 128].T)
         columns = fft.ifft(fft.fft(columns, axis=1, overwrite_x=True) * transfer, axis=1, overwrite_x=True)
-        grid[:, first:first + 128] = columns.T
+        grid[:, first : first + 128] = columns.T
 
 
 @F
@@ -238,8 +284,9 @@ def bilinear(grid, y, x):  # type: ignore[no-untyped-def]
     iy = min(max(int(y), 0), grid.shape[0] - 2)
     ix = min(max(int(x), 0), grid.shape[1] - 2)
     fy, fx = y - iy, x - ix
-    return ((1 - fy) * ((1 - fx) * grid[iy, ix] + fx * grid[iy, ix + 1])
-            + fy * ((1 - fx) * grid[iy + 1, ix] + fx * grid[iy + 1, ix + 1]))
+    return (1 - fy) * ((1 - fx) * grid[iy, ix] + fx * grid[iy, ix + 1]) + fy * (
+        (1 - fx) * grid[iy + 1, ix] + fx * grid[iy + 1, ix + 1]
+    )
 
 
 @F
@@ -279,8 +326,30 @@ def reramp(samples, terms, eta_first_s, line_s):  # type: ignore[no-untyped-def]
 
 
 @F
-def spread(dem, dem_origin, fields, field_origin, lattice, extent, seed, second_seed, one, orbit1, terms1, two, orbit2,  # type: ignore[no-untyped-def]
-           terms2, range_table, azimuth_table, lines, samples, grid1, grid2, truth, sums):
+def spread(
+    dem,
+    dem_origin,
+    fields,
+    field_origin,
+    lattice,
+    extent,
+    seed,
+    second_seed,
+    one,
+    orbit1,
+    terms1,
+    two,
+    orbit2,  # type: ignore[no-untyped-def]
+    terms2,
+    range_table,
+    azimuth_table,
+    lines,
+    samples,
+    grid1,
+    grid2,
+    truth,
+    sums,
+):
     """Visit every cell of the extent (i0, i1, j0, j1) and add its scatterer to both images and to the truth."""
     a2, e2 = 6378137.0, 6.69437999014e-3
     edge = PAD - 6.0
@@ -321,16 +390,24 @@ def spread(dem, dem_origin, fields, field_origin, lattice, extent, seed, second_
             c1 = deramped_cycles(terms1, sample1, s1 - one[5], r1, one[4]) + angle
             a = np.float32((c1 - math.floor(c1)) * 2 * math.pi)
             if -edge < line1 < lines + edge and -edge < sample1 < samples + edge:
-                spread_one(grid1, line1 + PAD, sample1 + PAD, np.float32(amplitude * math.cos(a)),
-                           np.float32(amplitude * math.sin(a)), azimuth_table, range_table)
+                spread_one(
+                    grid1,
+                    line1 + PAD,
+                    sample1 + PAD,
+                    np.float32(amplitude * math.cos(a)),
+                    np.float32(amplitude * math.sin(a)),
+                    azimuth_table,
+                    range_table,
+                )
             if -edge < line2 < lines + edge and -edge < sample2 < samples + edge:
                 c2 = deramped_cycles(terms2, sample2, s2 - two[5], r2, two[4])
                 a = np.float32((c2 + angle - math.floor(c2 + angle)) * 2 * math.pi)
                 b = np.float32((c2 + angle2 - math.floor(c2 + angle2)) * 2 * math.pi)
                 re = gamma * amplitude * math.cos(a) + other * math.cos(b)
                 im = gamma * amplitude * math.sin(a) + other * math.sin(b)
-                spread_one(grid2, line2 + PAD, sample2 + PAD, np.float32(re), np.float32(im), azimuth_table,
-                           range_table)
+                spread_one(
+                    grid2, line2 + PAD, sample2 + PAD, np.float32(re), np.float32(im), azimuth_table, range_table
+                )
             row = math.floor((s1 - truth[0]) / one[1] + 0.5) // int(truth[3])
             column = math.floor((r1 - truth[1]) / one[3] + 0.5) // int(truth[2])
             if 0 <= row < sums.shape[1] and 0 <= column < sums.shape[2]:

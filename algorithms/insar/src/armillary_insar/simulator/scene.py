@@ -45,8 +45,9 @@ class Scene:
         return np.asarray(np.einsum("ejkx,xjk->ejk", rotation, self.fields[:3].astype(float)))
 
 
-def made_up_elevation(grid: Grid, seed: int, relief_m: float = 500.0, base_m: float = 300.0,
-                      cone: tuple[float, float] | None = None) -> npt.NDArray[np.float32]:
+def made_up_elevation(
+    grid: Grid, seed: int, relief_m: float = 500.0, base_m: float = 300.0, cone: tuple[float, float] | None = None
+) -> npt.NDArray[np.float32]:
     """Fractal hills (a power law of −3.2 in amplitude squared), with a volcano's cone at (latitude, longitude) where asked."""
     rng = np.random.default_rng(seed)
     fy = np.fft.fftfreq(grid.rows)[:, None]
@@ -64,9 +65,15 @@ def made_up_elevation(grid: Grid, seed: int, relief_m: float = 500.0, base_m: fl
     return np.asarray(hills, np.float32)
 
 
-def make_scene(grid: Grid, elevation_m: npt.NDArray[np.float32], source: Mogi | Okada | None,
-               centre_deg: tuple[float, float], coherence: tuple[float, float], seed: int,
-               field_step_m: float = 100.0) -> Scene:
+def make_scene(
+    grid: Grid,
+    elevation_m: npt.NDArray[np.float32],
+    source: Mogi | Okada | None,
+    centre_deg: tuple[float, float],
+    coherence: tuple[float, float],
+    seed: int,
+    field_step_m: float = 100.0,
+) -> Scene:
     """A scene whose source lies relative to `centre_deg` and whose coherence varies smoothly between two values."""
     fields = field_grid(grid, field_step_m)
     lat, lon = np.meshgrid(fields.latitudes(), fields.longitudes(), indexing="ij")
@@ -85,8 +92,14 @@ def field_grid(grid: Grid, step_m: float) -> Grid:
     step_lon = step_lat / np.cos(np.radians(grid.latitude0_deg))
     height = -grid.step_latitude_deg * (grid.rows - 1)
     width = grid.step_longitude_deg * (grid.columns - 1)
-    return Grid(grid.latitude0_deg, grid.longitude0_deg, -step_lat, float(step_lon),
-                int(np.ceil(height / step_lat)) + 1, int(np.ceil(width / step_lon)) + 1)
+    return Grid(
+        grid.latitude0_deg,
+        grid.longitude0_deg,
+        -step_lat,
+        float(step_lon),
+        int(np.ceil(height / step_lat)) + 1,
+        int(np.ceil(width / step_lon)) + 1,
+    )
 
 
 def _enu_axes(grid: Grid) -> Floats:

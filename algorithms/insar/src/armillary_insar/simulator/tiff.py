@@ -20,12 +20,24 @@ def create(path: Path, lines: int, samples: int, description: str) -> "np.memmap
     counts = np.full(lines, width, "<u4").tobytes()
     text = description.encode()[:80] + b"\0"
     ifd_at = 8 + len(offsets) + len(counts)
-    tags = [(256, 4, 1, samples), (257, 4, 1, lines), (258, 3, 1, 32), (259, 3, 1, 1), (262, 3, 1, 1),
-            (270, 2, len(text), 0), (273, 4, lines, 8), (277, 3, 1, 1), (278, 4, 1, 1), (279, 4, lines, 8 + len(offsets)),
-            (284, 3, 1, 1), (339, 3, 1, 5)]  # SampleFormat 5: complex integer
+    tags = [
+        (256, 4, 1, samples),
+        (257, 4, 1, lines),
+        (258, 3, 1, 32),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (270, 2, len(text), 0),
+        (273, 4, lines, 8),
+        (277, 3, 1, 1),
+        (278, 4, 1, 1),
+        (279, 4, lines, 8 + len(offsets)),
+        (284, 3, 1, 1),
+        (339, 3, 1, 5),
+    ]  # SampleFormat 5: complex integer
     text_at = ifd_at + 2 + 12 * len(tags) + 4
-    packed = b"".join(struct.pack("<HHII", tag, kind, count, text_at if tag == 270 else value)
-                      for tag, kind, count, value in tags)
+    packed = b"".join(
+        struct.pack("<HHII", tag, kind, count, text_at if tag == 270 else value) for tag, kind, count, value in tags
+    )
     with path.open("wb") as file:
         file.write(struct.pack("<2sHI", b"II", 42, ifd_at) + offsets + counts)
         file.write(struct.pack("<H", len(tags)) + packed + struct.pack("<I", 0) + text)
