@@ -220,7 +220,7 @@ def resample_line(re, im, y, x, valid, table, out_re, out_im):  # type: ignore[n
 
 
 @F
-def interfere_line(
+def interfere_line(  # type: ignore[no-untyped-def]
     reference,
     re,
     im,
@@ -229,7 +229,7 @@ def interfere_line(
     difference,
     carrier,
     eta_first_s,
-    cycles_per_metre,  # type: ignore[no-untyped-def]
+    cycles_per_metre,
     out_re,
     out_im,
 ):
@@ -250,7 +250,7 @@ def interfere_line(
 
 
 @F
-def form_lines(
+def form_lines(  # type: ignore[no-untyped-def]
     reference,
     re,
     im,
@@ -259,7 +259,7 @@ def form_lines(
     coefficients,
     azimuth_basis,
     range_basis,
-    segment,  # type: ignore[no-untyped-def]
+    segment,
     mid,
     half,
     dem,
@@ -328,7 +328,7 @@ def form_lines(
 
 
 @F
-def geocode_rows(
+def geocode_rows(  # type: ignore[no-untyped-def]
     first_row,
     step_lat,
     step_lon,
@@ -339,7 +339,7 @@ def geocode_rows(
     centre_s,
     scale_s,
     start_s,
-    inverse_line,  # type: ignore[no-untyped-def]
+    inverse_line,
     near_m,
     inverse_sample,
     line,

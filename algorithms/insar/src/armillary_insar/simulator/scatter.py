@@ -326,7 +326,7 @@ def reramp(samples, terms, eta_first_s, line_s):  # type: ignore[no-untyped-def]
 
 
 @F
-def spread(
+def spread(  # type: ignore[no-untyped-def]
     dem,
     dem_origin,
     fields,
@@ -339,7 +339,7 @@ def spread(
     orbit1,
     terms1,
     two,
-    orbit2,  # type: ignore[no-untyped-def]
+    orbit2,
     terms2,
     range_table,
     azimuth_table,
