@@ -35,7 +35,7 @@ bench: $(READY) ## Measure, each figure beside a peer's or a bound's in the same
 	else for file in benchmarks/*.py; do echo "$$file"; $(BIN)/python $$file $(ARGS) || exit 1; done; fi
 
 chaos: $(READY) ## Kill anything at any moment, many times, and look for what was lost
-	@$(BIN)/python -m pytest -q tests/chaos $(ARGS)
+	@$(BIN)/python -m pytest -q tests/acceptance/test_crashes.py $(ARGS)
 
 docs: $(READY) ## Run every command that the documents show, and check their links
 	@$(BIN)/python -m pytest -q tests/docs $(ARGS)
@@ -55,7 +55,7 @@ clean: ## Remove what was made here, the demo's data included
 .PHONY: test-core
 test-core: $(READY)
 	@echo "test: core"
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/chaos $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 # The algorithms with dependencies of their own live in environments of their own.
 .PHONY: $(ALONE:%=test-%) $(ALONE:%=lint-%)
