@@ -75,8 +75,11 @@ class Found:
         return replace(plain, **changes)
 
     def has_changed(self) -> bool:
-        """Whether something was written to it since."""
-        return signature(self.path) != self.signature
+        """Whether something was written to it since, or it is gone."""
+        try:
+            return signature(self.path) != self.signature
+        except OSError:
+            return True
 
     def why_not_ready(self, quiet: timedelta) -> str:
         """Why it is not to be taken yet; empty if it is."""
@@ -147,13 +150,19 @@ def open_for_writing(path: Path) -> Path | None:
     return None
 
 
+class NoDataError(NotFound):
+    """A path that leads to no data."""
+
+
 # Walking ---------------------------------------------------------------------------------------------------------
 
 
 def _visit(path: Path, specs: Sequence[Collection], *, chosen: bool, is_named: bool) -> Iterator[Found | PathOutcome]:
     problem = _unfit(path)
     if problem is not None:
-        yield PathOutcome(path, "failed" if is_named else "skipped", reason=problem.message, problem=problem)
+        # What is no data is left out where nobody named it; data that cannot be taken is a failure.
+        is_data = is_named or not isinstance(problem, NoDataError)
+        yield PathOutcome(path, "failed" if is_data else "skipped", reason=problem.message, problem=problem)
         return
     is_folder = path.is_dir()
     if not is_folder and is_signal(specs, path.name) and not is_named:
@@ -225,11 +234,11 @@ def _unfit(path: Path) -> ArmillaryError | None:
     except UnicodeEncodeError:
         return UsageError(f"The name {os.fsencode(path)!r} is not UTF-8.", "Rename it.")
     except FileNotFoundError:
-        return NotFound(f"{path} does not exist." if not path.is_symlink() else f"{path} is a link to nothing.")
+        return NoDataError(f"{path} is a link to nothing." if path.is_symlink() else f"{path} does not exist.")
     except OSError as error:
         return UsageError(f"{path} cannot be read: {error.strerror}.", "Give yourself leave to read it.")
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        return UsageError(f"{path} is neither a file nor a folder.", "Leave it out.")
+        return NoDataError(f"{path} is neither a file nor a folder.", "Leave it out.")
     return None
 
 

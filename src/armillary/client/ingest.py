@@ -228,11 +228,13 @@ class Ingest:
     def _uploaded(self, outcome: Outcome) -> None:
         one = self._in_flight.pop((outcome.collection, outcome.granule))
         shutil.rmtree(self._folder / one.scratch, ignore_errors=True)
-        if outcome.problem is not None:
+        if outcome.problem is not None and one.has_changed() and time.monotonic() < self._deadline:
+            self._again.append(one)  # what is wrong is that it was still being written
+        elif outcome.problem is not None:
             self._fail(replace(one, granule=outcome.granule), outcome.problem)
-            return
-        assert outcome.outcome is not None
-        self._end(one.outcome(outcome.outcome, granule=outcome.granule, revision=outcome.revision))
+        else:
+            assert outcome.outcome is not None
+            self._end(one.outcome(outcome.outcome, granule=outcome.granule, revision=outcome.revision))
 
     def _fail(self, one: "Found", problem: ArmillaryError) -> None:
         self._end(one.outcome("failed", reason=problem.message, problem=problem))
