@@ -37,7 +37,8 @@ bench: $(READY) ## Measure, each figure beside a peer's or a bound's in the same
 chaos: $(READY) ## Kill anything at any moment, many times, and look for what was lost
 	@$(BIN)/python -m pytest -q tests/acceptance/test_crashes.py $(ARGS)
 
-docs: $(READY) ## Run every command that the documents show, and check their links
+docs: $(READY) ## Write the reference anew, run every command that the documents show, and check their links
+	@$(BIN)/python docs/generate.py
 	@$(BIN)/python -m pytest -q tests/docs $(ARGS)
 
 lock: $(READY) ## Choose the newest versions of all dependencies that the tests then prove
