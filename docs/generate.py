@@ -12,9 +12,8 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Made by `python docs/generate.py`. A value comes from `<home>/config.yaml`, then from the environment "
-        "(`web.port` is `ARMILLARY_WEB__PORT`),",
-        "then from a flag; `armillary config show` tells which.",
+        "Made by `python docs/generate.py`. A value comes from `<home>/config.yaml`, then from the environment",
+        "(`web.port` is `ARMILLARY_WEB__PORT`), then from a flag; `armillary config show` tells which.",
         "",
         "| setting | default | meaning |",
         "|---|---|---|",

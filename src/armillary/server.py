@@ -30,6 +30,7 @@ from armillary.base.wakes import WORK
 from armillary.definitions import apply
 from armillary.deliveries import send
 from armillary.granules import collect
+from armillary.jobs import checkpoints
 from armillary.pools.pool import default_document
 from armillary.pools.providers.local import LocalProvider
 from armillary.pools.reconcile import SINGLETON, Reconciler
@@ -113,7 +114,7 @@ class Server:
         if "pools" in self.roles:
             self._loop("pools", self._reconcile, TICK_SECONDS)
         if "watchdog" in self.roles:
-            self._loop("collector", lambda: collect.collect(self.database, self.store), COLLECT_SECONDS)
+            self._loop("collector", self._collect, COLLECT_SECONDS)
             self._loop("partitions", self._make_partitions, 3600.0)
 
     def _loop(
@@ -146,6 +147,10 @@ class Server:
             epoch = await servers.hold(tx, SINGLETON, self.id)
         if epoch is not None:
             await self._pools.round(epoch)
+
+    async def _collect(self) -> None:
+        await collect.collect(self.database, self.store)
+        await checkpoints.collect(self.database, self.store)
 
     async def _make_partitions(self) -> None:
         async with self.database.transaction() as tx:
