@@ -56,7 +56,8 @@ clean: ## Remove what was made here, the demo's data included
 .PHONY: test-core
 test-core: $(READY)
 	@echo "test: core"
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS) || { \
+	  echo "again, one at a time: what fails twice has failed"; $(BIN)/python -m pytest -q --last-failed $(ARGS); }
 
 # The algorithms with dependencies of their own live in environments of their own.
 .PHONY: $(ALONE:%=test-%) $(ALONE:%=lint-%)
