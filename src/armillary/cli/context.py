@@ -78,3 +78,14 @@ class Id(click.ParamType[str]):
         except ValueError as error:
             remedy = f"`armillary {self.name} list` shows those that there are."
             raise UsageError(f"{value!r} is not the id of a {self.name}.", remedy, field=self.name) from error
+
+
+class GranuleName(click.ParamType[str]):
+    """`collection/id`."""
+
+    name = "collection/id"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """Refuse what names no granule before the server is asked."""
+        granule_name(value)
+        return value

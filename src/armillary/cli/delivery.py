@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from armillary.cli.context import Context, Id, granule_name, json_option, limit_option, pass_context
+from armillary.cli.context import Context, GranuleName, Id, json_option, limit_option, pass_context
 from armillary.cli.group import Noun
 from armillary.cli.output import Column, seconds, show_fields, show_json, show_list, state, when
 
@@ -29,14 +29,12 @@ def delivery() -> None:
     "list", epilog="Examples:  armillary delivery list --state failed   armillary delivery list --granule product/x"
 )
 @click.option("--state", "wanted", help="pending, sent, acknowledged, rejected or failed.")
-@click.option("--granule", metavar="COLLECTION/ID", help="Only of this granule.")
+@click.option("--granule", metavar="COLLECTION/ID", type=GranuleName(), help="Only of this granule.")
 @limit_option
 @json_option
 @pass_context
 def list_(context: Context, wanted: str | None, granule: str | None, limit: int, as_json: bool) -> None:
     """List deliveries, newest first."""
-    if granule:
-        granule_name(granule)
     with context.client() as client:
         params = {"state": wanted, "granule": granule, "limit": limit}
         found = client.call("GET", "/api/deliveries", params=params)["deliveries"]
@@ -74,13 +72,11 @@ def show(context: Context, delivery_id: str, as_json: bool) -> None:
 
 @delivery.command("send", epilog="Example:  armillary delivery send archive interferogram/20260301-20260313")
 @click.argument("destination")
-@click.argument("names", metavar="COLLECTION/ID...", nargs=-1, required=True)
+@click.argument("names", metavar="COLLECTION/ID...", nargs=-1, required=True, type=GranuleName())
 @json_option
 @pass_context
 def send(context: Context, destination: str, names: tuple[str, ...], as_json: bool) -> None:
     """Send granules to a destination. One that is on its way or there already is not sent twice."""
-    for name in names:
-        granule_name(name)
     with context.client() as client:
         body = {"destination": destination, "granules": list(names)}
         found = client.call("POST", "/api/deliveries", body=body)["deliveries"]

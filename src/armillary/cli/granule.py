@@ -9,7 +9,7 @@ import click
 
 from armillary.base.errors import UsageError
 from armillary.base.units import human_size
-from armillary.cli.context import Context, granule_name, json_option, limit_option, pass_context
+from armillary.cli.context import Context, GranuleName, granule_name, json_option, limit_option, pass_context
 from armillary.cli.group import Noun
 from armillary.cli.output import Column, show_fields, show_json, show_list, when
 
@@ -73,7 +73,7 @@ def list_(
 
 
 @granule.command("show", epilog="Example:  armillary granule show interferogram/20260301-20260313")
-@click.argument("name", metavar="COLLECTION/ID")
+@click.argument("name", metavar="COLLECTION/ID", type=GranuleName())
 @click.option("--revision", type=click.IntRange(1), help="An earlier one.")
 @json_option
 @pass_context
@@ -110,7 +110,7 @@ def show(context: Context, name: str, revision: int | None, as_json: bool) -> No
 
 
 @granule.command("download", epilog="Example:  armillary granule download interferogram/20260301-20260313 --to /data")
-@click.argument("names", metavar="COLLECTION/ID...", nargs=-1, required=True)
+@click.argument("names", metavar="COLLECTION/ID...", nargs=-1, required=True, type=GranuleName())
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), default=".", help="A folder.")
 @click.option("--revision", type=click.IntRange(1), help="An earlier one.")
 @json_option
@@ -130,7 +130,7 @@ def download(context: Context, names: tuple[str, ...], folder: Path, revision: i
 
 
 @granule.command("history", epilog="Example:  armillary granule history elevation/n45e010")
-@click.argument("name", metavar="COLLECTION/ID")
+@click.argument("name", metavar="COLLECTION/ID", type=GranuleName())
 @json_option
 @pass_context
 def history(context: Context, name: str, as_json: bool) -> None:
@@ -154,7 +154,7 @@ def history(context: Context, name: str, as_json: bool) -> None:
     "lineage",
     epilog="Examples:  armillary granule lineage product/x   armillary granule lineage product/x --prov > x.json",
 )
-@click.argument("name", metavar="COLLECTION/ID")
+@click.argument("name", metavar="COLLECTION/ID", type=GranuleName())
 @click.option("--down", is_flag=True, help="What was made from it, instead of what it was made from.")
 @click.option("--prov", is_flag=True, help="W3C PROV-JSON.")
 @json_option

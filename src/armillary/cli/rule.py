@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from armillary.cli.context import Context, granule_name, json_option, limit_option, pass_context
+from armillary.cli.context import Context, GranuleName, json_option, limit_option, pass_context
 from armillary.cli.group import Noun
 from armillary.cli.output import counts, show_fields, show_json, show_list, when
 
@@ -92,12 +92,11 @@ def firings(context: Context, rule_id: str, wanted: str | None, limit: int, as_j
     "explain", epilog="Example:  armillary rule explain interferogram-12-days sentinel-1-slc/S1A_IW_SLC__1SDV_…"
 )
 @click.argument("rule_id", metavar="RULE")
-@click.argument("name", metavar="COLLECTION/ID")
+@click.argument("name", metavar="COLLECTION/ID", type=GranuleName())
 @json_option
 @pass_context
 def explain(context: Context, rule_id: str, name: str, as_json: bool) -> None:
     """Say why a rule did or did not fire for a granule."""
-    granule_name(name)
     with context.client() as client:
         found = client.call("GET", f"{_path(rule_id)}/explain", params={"granule": name})
     if as_json:
