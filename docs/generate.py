@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import click
+
 from armillary.base.settings import Settings, names
+from armillary.cli.main import COMMANDS, cli
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -27,7 +30,52 @@ def settings() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"settings.md": settings}
+def command_line() -> str:
+    """Every command with its help, its options and examples."""
+    lines = [
+        "# The command line",
+        "",
+        "Made by `python docs/generate.py`. [The guide](../guides/command-line.md) says what all commands have in common.",
+        "",
+    ]
+    for section, commands in COMMANDS.items():
+        lines += [f"## {section}", ""]
+        for name in commands:
+            command = cli.get_command(click.Context(cli), name)
+            assert command is not None
+            lines += described(command, f"armillary {name}")
+    return "\n".join(lines)
+
+
+def paragraphs(text: str) -> list[str]:
+    """A help text as Markdown; what click leaves as it stands is a block."""
+    lines = []
+    for paragraph in text.split("\n\n"):
+        is_block = paragraph.startswith("\b")
+        body = [line.strip() for line in paragraph.replace("\b", "").splitlines() if line.strip()]
+        lines += ["```", *body, "```", ""] if is_block else [" ".join(body), ""]
+    return lines
+
+
+def described(command: click.Command, path: str) -> list[str]:
+    """One command, or those of a group."""
+    help_text = paragraphs(command.help or "")
+    if isinstance(command, click.Group):
+        inner = [line for name, verb in command.commands.items() for line in described(verb, f"{path} {name}")]
+        return [*help_text, *inner]
+    arguments = " ".join(
+        one.make_metavar(click.Context(command)) for one in command.params if one.param_type_name == "argument"
+    )
+    lines = [f"### {' '.join(filter(None, [path, arguments]))}", "", *help_text]
+    for parameter in command.params:
+        record = parameter.get_help_record(click.Context(command)) if isinstance(parameter, click.Option) else None
+        if record:
+            lines.append(f"- `{record[0]}` {' '.join(record[1].split())}")
+    lines += [""] if lines[-1] else []
+    return [*lines, "```sh", *getattr(command, "examples", []), "```", ""]
+
+
+PAGES = {"settings.md": settings, "cli.md": command_line}
 
 
 if __name__ == "__main__":

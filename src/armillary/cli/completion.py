@@ -6,12 +6,15 @@ from pathlib import Path
 import click
 
 from armillary.base.errors import UsageError
+from armillary.cli.group import Verb
 
 SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command(
-    epilog='Example:  eval "$(armillary completion bash)"', short_help="Print the completion script of a shell."
+    cls=Verb,
+    epilog='Example:  eval "$(armillary completion bash)"',
+    short_help="Print the completion script of a shell.",
 )
 @click.argument("shell", type=click.Choice(SHELLS), required=False)
 def completion(shell: str | None) -> None:

@@ -9,6 +9,7 @@ import click
 
 from armillary.base.errors import ArmillaryError, NotFound, UsageError
 from armillary.cli.context import Context, json_option, pass_context
+from armillary.cli.group import Verb
 from armillary.cli.output import show_json
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Definition:
 
 
 @click.command(
+    cls=Verb,
     epilog="Examples:  armillary apply definitions/   armillary apply algorithms/browse --dry-run",
     short_help="Put YAML definitions and algorithm folders into force.",
 )
@@ -74,6 +76,7 @@ def apply(context: Context, paths: tuple[Path, ...], dry_run: bool, as_json: boo
 
 
 @click.command(
+    cls=Verb,
     epilog="Examples:  armillary export > definitions.yaml   armillary export --to backup/",
     short_help="Write out all definitions as YAML.",
 )

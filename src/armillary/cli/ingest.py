@@ -15,6 +15,7 @@ import click
 from armillary.base import units
 from armillary.base.errors import ArmillaryError, UsageError
 from armillary.cli.context import Context, json_option, pass_context
+from armillary.cli.group import Verb
 from armillary.cli.output import STATE_COLOURS, seconds
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ WORDS = {"same": "there already", "planned": "would be taken", "skipped": "left 
 
 
 @click.command(
+    cls=Verb,
     short_help="Take files and folders in as granules.",
     epilog="Examples:  armillary ingest /data/S1A_*.zip   armillary ingest /archive --dry-run   "
     "armillary ingest --watch /incoming --collection elevation",

@@ -10,7 +10,7 @@ import click
 from armillary.base.errors import ArmillaryError, UsageError
 from armillary.base.units import human_size
 from armillary.cli.context import Context, Id, granule_name, json_option, limit_option, pass_context
-from armillary.cli.group import Noun
+from armillary.cli.group import Noun, Verb
 from armillary.cli.output import how_long, seconds, show_fields, show_json, show_list, show_table, state, when
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ JOB_ID = Id("job")
 
 
 @click.command(
+    cls=Verb,
     short_help="Run an algorithm on granules.",
     epilog="Examples:  armillary run browse --input raster=elevation/n45e010 --wait   "
     "armillary run insar --input reference=slc/a --input secondary=slc/b --param looks=[19,7]",

@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from armillary.base.errors import ArmillaryError, Conflict, NotFound, TransientError, UsageError
+from armillary.base.errors import ArmillaryError, Conflict, NotFound, TransientError
 from armillary.cli.context import Context, json_option, pass_context
-from armillary.cli.group import Noun
+from armillary.cli.group import Noun, Verb
 from armillary.cli.output import counts, show_fields, show_json, show_list, show_table, when
 
 START_SECONDS = 120
@@ -25,6 +25,7 @@ FULL = "Install the server: `pip install 'armillary[server]'`."
 
 
 @click.command(
+    cls=Verb,
     short_help="Start a server on this machine and say where it answers.",
     epilog="Examples:  armillary up   armillary up --port 8080 --detach   armillary --home /data/armillary up",
 )
@@ -68,7 +69,7 @@ def up(
         raise
 
 
-@click.command(epilog="Example:  armillary down", short_help="Stop the server of this home in good order.")
+@click.command(cls=Verb, epilog="Example:  armillary down", short_help="Stop the server of this home in good order.")
 @click.option("--timeout", type=click.FloatRange(0), default=STOP_SECONDS, show_default=True, help="Seconds to wait.")
 @pass_context
 def down(context: Context, timeout: float) -> None:
@@ -91,6 +92,7 @@ def down(context: Context, timeout: float) -> None:
 
 
 @click.command(
+    cls=Verb,
     epilog="Examples:  armillary status   armillary status --json",
     short_help="Show what runs, what waits and what is wrong.",
 )
@@ -125,6 +127,7 @@ def status(context: Context, as_json: bool) -> None:
 
 
 @click.command(
+    cls=Verb,
     epilog="Examples:  armillary doctor   armillary doctor --checksums",
     short_help="Check that records and bytes agree.",
 )
@@ -152,6 +155,7 @@ def doctor(context: Context, checksums: bool, as_json: bool) -> int:
 
 
 @click.command(
+    cls=Verb,
     context_settings=PASS_ON,
     epilog="Example:  armillary serve --role web,reactor --dsn postgresql://db/armillary --store s3://bucket",
     short_help="Run one server process of chosen roles.",
@@ -188,6 +192,7 @@ def config_show(context: Context, of_server: bool, as_json: bool) -> None:
 
 
 @click.command(
+    cls=Verb,
     epilog="Example:  armillary backup /backups/armillary-2026-03-01",
     short_help="Write database and store into a new folder.",
 )
@@ -200,6 +205,7 @@ def backup(context: Context, folder: Path) -> None:
 
 
 @click.command(
+    cls=Verb,
     epilog="Example:  armillary --home /data/new restore /backups/armillary-2026-03-01",
     short_help="Read a backup into a new home.",
 )
@@ -230,11 +236,8 @@ def database_upgrade(context: Context, old_programs: Path) -> None:
     _check_server_is_installed()
     from armillary.base import postgres
 
-    upgrade = getattr(postgres, "upgrade", None)
-    if upgrade is None:
-        raise UsageError("This Armillary cannot upgrade a database by itself.", "Back up and restore with pg_dump.")
-    upgrade(context.home, old_programs)
-    click.echo("Upgraded. Start the server with `armillary up`.")
+    old_data = postgres.upgrade(context.home, old_programs)
+    click.echo(f"Upgraded; the old data stay in {old_data}. Start the server with `armillary up`.")
 
 
 # Starting --------------------------------------------------------------------------------------------------
@@ -335,8 +338,8 @@ def _last_words(home: Path) -> str:
         lines = log_file(home).read_text(errors="replace").splitlines()
     except OSError:
         return f"Look into {log_file(home)}."
-    said = [line for line in lines[-50:] if line.startswith("armillary: ")]
-    return said[-1].removeprefix("armillary: ") if said else f"Look into {log_file(home)}."
+    said = [line for line in lines[-50:] if line.startswith("armillary: ")] or lines[-1:] or ["nothing"]
+    return f"It said: {said[-1].removeprefix('armillary: ')} (The whole is in {log_file(home)}.)"
 
 
 def _show_announcement(home: Path, announced: dict[str, Any], *, detached: bool, as_json: bool) -> None:
