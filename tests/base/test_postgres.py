@@ -57,7 +57,6 @@ def test_a_first_start_makes_a_database_that_a_restart_keeps(home: Path) -> None
     tell(first, "create table kept as select 42 as answer")
     postgres.stop(first)
     assert postgres.is_running(home) is None
-    until(lambda: not psutil.pid_exists(first.pid))
     second = postgres.start(home)
     assert second.pid != first.pid
     assert second.dsn == first.dsn

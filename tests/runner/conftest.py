@@ -1,5 +1,6 @@
 """A server in memory, algorithms written for a test, and real runners against them."""
 
+import gzip
 import io
 import os
 import signal
@@ -89,7 +90,11 @@ class Jobs:
 
     def _bundle(self, files: dict[str, str]) -> Json:
         packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        # Without a time in its header, so that equal files are an equal bundle.
+        with (
+            gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped,
+            tarfile.open(fileobj=zipped, mode="w") as archive,
+        ):
             for name, text in files.items():
                 member = tarfile.TarInfo(name)
                 member.size = len(text.encode())
