@@ -8,7 +8,6 @@ LOCKED := pyproject.toml formats/pyproject.toml algorithms/browse/pyproject.toml
 ALONE := $(filter-out core,$(PARTS))
 export UV_PYTHON_DOWNLOADS := never
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export PYTHONDONTWRITEBYTECODE :=
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
@@ -50,7 +49,7 @@ schema: $(READY) ## Write schema.sql anew, after a new migration
 	@ARMILLARY_WRITE_SCHEMA=1 $(BIN)/python -m pytest -q tests/migrations/test_schema.py
 
 clean: ## Remove what was made here, the demo's data included
-	@if [ -x $(BIN)/armillary ] && [ -d .demo ]; then $(BIN)/armillary down --home .demo >/dev/null 2>&1 || true; fi
+	@if [ -x $(BIN)/armillary ] && [ -d .demo ]; then $(BIN)/armillary --home .demo down >/dev/null 2>&1 || true; fi
 	rm -rf .venv .venvs .demo .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .PHONY: test-core
