@@ -162,6 +162,12 @@ def test_the_same_news_is_told_once() -> None:
     assert listener.told == [("x.txt", "skipped")]
 
 
+def test_that_a_watched_folder_is_empty_is_no_news() -> None:
+    listener = Listener()
+    Memory(listener, [Path("/in")]).ended(PathOutcome(Path("/in"), "skipped", reason="/in holds nothing to ingest."))
+    assert listener.told == []
+
+
 def test_quiet_is_at_least_two_seconds(server: Catalogue, tmp_path: Path) -> None:
     """A file that has just been written is not taken at the first sweep, whatever its collection says."""
     (tmp_path / "a.dat").write_text("a")

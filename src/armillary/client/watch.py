@@ -32,7 +32,7 @@ def watch(
     trouble: Callable[[TransientError], None] = lambda _: None,
 ) -> None:
     """Sweep the folders until told to stop; a server that is away is waited for."""
-    memory = Memory(progress)
+    memory = Memory(progress, [folder.absolute() for folder in folders])
     options = replace(options, quiet=max(options.quiet, QUIET))
     with Ingest(client, options, memory) as ingest, Bell(folders, stop) as bell:
         while not stop.is_set():
@@ -46,8 +46,9 @@ def watch(
 class Memory:
     """What was dealt with and has not changed since is not looked at again, nor told of."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, folders: Sequence[Path] = ()) -> None:
         self._progress = progress
+        self._folders = set(folders)
         self._looked_at: dict[Path, Signature] = {}
         self._done: dict[Path, Signature] = {}
         self._waiting: dict[Path, Found] = {}
@@ -78,7 +79,9 @@ class Memory:
             self._progress.waiting(path, reason)
 
     def ended(self, outcome: PathOutcome) -> None:
-        """Told once for each content."""
+        """Told once for each content; that a watched folder is empty is no news."""
+        if outcome.path in self._folders and outcome.state == "skipped":
+            return
         if outcome.path in self._looked_at:
             self._done[outcome.path] = self._looked_at.pop(outcome.path)
         elif self._told.get(outcome.path) == outcome.reason:
