@@ -148,12 +148,20 @@ async def _candidates(tx: Transaction, rule: Rule, role: Role, bound: Bound) -> 
 async def _fire(tx: Transaction, rule: Rule, row: Row, firing_key: str, bound: Bound) -> None:
     firing = new_id()
     inserted = await store.insert_firing(tx, firing, rule.id, row["version"], firing_key, row["group"])
-    if inserted is None:
-        return  # this set fired before
+    if inserted is None:  # this set fired before: look again at what it still waits for
+        waiting = await store.lock_key(tx, rule.id, firing_key)
+        if waiting is not None:
+            await _refill(tx, rule, row, waiting, *await _bound(tx, rule, waiting["id"]))
+        return
     members = {role.name: await _candidates(tx, rule, role, bound) for role in rule.others}
     await store.bind(tx, firing, _rows({name: [granule] for name, granule in bound.items()} | members))
     decision = decide(rule, bound, members, inserted["created_at"], inserted["now"])
     await _settle(tx, rule, row, firing, 2, decision, {**{name: [one] for name, one in bound.items()}, **members})
+    if decision.state == FiringState.WAITING:
+        # What arrived since our query was offered to open firings while ours was not committed: look again once it is.
+        first = next(iter(bound.values()))
+        await store.insert_wakes(tx, [(rule.id, first.collection, first.granule)])
+        tx.wake(WORK)
 
 
 async def _offer(tx: Transaction, rule: Rule, row: Row, role: Role, granule: Granule) -> None:

@@ -146,6 +146,15 @@ async def lock(tx: Transaction, firing: UUID) -> Row | None:
     )
 
 
+async def lock_key(tx: Transaction, rule: str, key: str) -> Row | None:
+    """The same, found by its key."""
+    return await tx.row(
+        f"""select {_FIRING}, armillary_now() as now from firing
+            where rule = %s and key = %s and state = 'waiting' for update""",
+        [rule, key],
+    )
+
+
 async def due(tx: Transaction, limit: int) -> list[Row]:
     """Waiting firings whose time is over, locked."""
     return await tx.rows(
