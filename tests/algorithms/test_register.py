@@ -117,6 +117,7 @@ async def test_a_bundle_is_kept_under_its_digest(tmp_path):
 @pytest.mark.parametrize(
     "data",
     [b"", b"text", archive()[:-12], archive("../out"), archive("/etc/passwd"), archive("x", tarfile.SYMTYPE)],
+    ids=["empty", "text", "cut", "upwards", "absolute", "link"],  # the bytes hold the time, and so would the names
 )
 async def test_a_bundle_that_is_none_is_refused_and_leaves_nothing(tmp_path, data):
     store = Store(str(tmp_path / "store"))
