@@ -31,7 +31,7 @@ def names(data: bytes) -> dict[str, int]:
 
 def test_a_bundle_holds_files_and_whether_they_are_programs(folder: Path) -> None:
     bundle = pack(folder)
-    assert names(bundle.data) == {"algorithm.yaml": 0o644, "run.sh": 0o755, "src/package/run.py": 0o644}
+    assert names(bundle.data) == {"run.sh": 0o755, "src/package/run.py": 0o644}
     check_archive(bundle.data)  # the server takes it
 
 
@@ -39,10 +39,31 @@ def test_the_same_content_is_the_same_bundle_wherever_and_whenever(folder: Path,
     copy = tmp_path / "elsewhere" / "renamed"
     shutil.copytree(folder, copy, copy_function=shutil.copyfile)
     (copy / "run.sh").chmod(0o700)
-    os.utime(copy / "algorithm.yaml", (1, 1))
+    os.utime(copy / "run.sh", (1, 1))
     assert pack(copy).data == pack(folder).data
-    (copy / "algorithm.yaml").write_text("kind: other")
+    (copy / "run.sh").write_text("#!/bin/bash")
     assert pack(copy).sha256 != pack(folder).sha256
+
+
+def test_definitions_beside_a_program_are_no_part_of_it(folder: Path) -> None:
+    before = pack(folder).sha256
+    (folder / "algorithm.yaml").write_text("kind: algorithm  # with a comment")
+    (folder / "rules.yaml").write_text("kind: rule\n---\nkind: collection\n")
+    assert pack(folder).sha256 == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("settings.yaml", "looks: [19, 7]"),
+        ("mixed.yaml", "kind: rule\n---\nlooks: 3\n"),
+        ("broken.yaml", "kind: ["),
+        ("src/package/rules.yaml", "kind: rule"),
+    ],
+)
+def test_yaml_that_the_program_reads_belongs_to_it(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text)
+    assert name in names(pack(folder).data)
 
 
 def test_what_making_and_editing_leave_is_left_out(folder: Path) -> None:
@@ -61,15 +82,15 @@ def test_what_making_and_editing_leave_is_left_out(folder: Path) -> None:
 
 
 def test_links_inside_are_packed_as_what_they_lead_to_and_others_refused(folder: Path, tmp_path: Path) -> None:
-    (folder / "src" / "also.yaml").symlink_to(folder / "algorithm.yaml")
-    os.link(folder / "algorithm.yaml", folder / "hard.yaml")
+    (folder / "src" / "also.sh").symlink_to(folder / "run.sh")
+    os.link(folder / "run.sh", folder / "hard.sh")
     bundle = pack(folder)
     check_archive(bundle.data)
     with tarfile.open(fileobj=BytesIO(bundle.data)) as archive:
-        for name in ("src/also.yaml", "hard.yaml"):
+        for name in ("src/also.sh", "hard.sh"):
             member = archive.extractfile(name)
             assert member is not None
-            assert member.read() == b"kind: algorithm"
+            assert member.read() == b"#!/bin/sh"
     (tmp_path / "secret").write_text("secret")
     (folder / "out").symlink_to(tmp_path / "secret")
     with pytest.raises(UsageError, match="leads out of the algorithm's folder"):

@@ -1,6 +1,6 @@
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -134,6 +134,16 @@ async def test_wrong_outputs_fail_the_attempt_with_the_reason_and_publish_nothin
     assert (job.state, job.error_class) == expected
     assert await world.count("item") == before
     assert await world.count("activity") == 0
+
+
+async def test_an_upload_that_expired_before_the_report_is_not_the_algorithms_fault(world, leased, clock):
+    _, worker, lease = leased
+    report = await world.succeed(worker, lease)
+    clock.advance(timedelta(hours=2))
+    (result,) = await world.finish(worker, report)
+    job = await world.job(lease.job_id)
+    assert (result.outcome, job.state, job.error_class) == ("problem", JobState.QUEUED, "infrastructure")
+    assert "its time is over" in job.reason
 
 
 async def test_failures_use_up_the_budget_and_losses_do_not(world, leased):

@@ -67,6 +67,11 @@ async def test_an_upload_that_nobody_abandoned(catalogue, clock):
     assert "uploads" in await named(catalogue)
 
 
+async def test_a_held_job_is_as_it_should_be(catalogue):
+    await sql(catalogue, "update job set state = 'held'", "update job_queue set ready_at = 'infinity'")
+    assert await named(catalogue) == set()
+
+
 BREAKS = {
     "leases": (
         f"update job_queue set worker_id = '{new_id()}', lease = 1, leased_at = armillary_now()",

@@ -1,4 +1,8 @@
-"""Pack the folder of an algorithm: the same folder always gives the same bytes, and so the same name."""
+"""Pack the folder of an algorithm: the same program always gives the same bytes, and so the same name.
+
+Definitions that lie in the folder are no part of it: they reach the server as documents of their own, so that a rule beside
+an algorithm can be added or mended without making another version of it.
+"""
 
 import gzip
 import hashlib
@@ -9,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from armillary.base.errors import UsageError
+from armillary.base.errors import ArmillaryError, UsageError
 
 MAX_BYTES = 256 << 20  # what a server takes
 # What making, testing and editing leave behind; nothing that a job needs.
@@ -35,12 +39,14 @@ class Bundle:
 
 
 def pack(folder: Path) -> Bundle:
-    """Pack all that is not junk; modes, owners and times are left out, so that only content counts."""
+    """Pack all that is neither junk nor a definition; modes, owners and times are left out, so that only content counts."""
     tar = io.BytesIO()
     total = 0
     # A link within the folder is packed as what it leads to.
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT, dereference=True) as archive:
         for path in files(folder):
+            if path.parent == folder and is_definition(path):
+                continue
             total += path.stat().st_size
             if total > 4 * MAX_BYTES:
                 break
@@ -67,6 +73,19 @@ def files(folder: Path, root: Path | None = None) -> Iterator[Path]:
             yield path
         else:
             raise UsageError(f"{path} is not a file.", "Remove it, or replace it by a file.")
+
+
+def is_definition(path: Path) -> bool:
+    """Whether a file holds nothing but documents that `armillary apply` takes."""
+    if path.suffix not in (".yaml", ".yml"):
+        return False
+    from armillary.base.yamlfile import load_all
+
+    try:
+        documents = load_all(path.read_bytes(), str(path))
+    except ArmillaryError:
+        return False
+    return bool(documents) and all(isinstance(one.value, dict) and "kind" in one.value for one in documents)
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

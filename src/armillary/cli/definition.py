@@ -53,8 +53,8 @@ def apply(context: Context, paths: tuple[Path, ...], dry_run: bool, as_json: boo
     """Put definitions into force, all or none: collections, algorithms, rules, pools and deliveries.
 
     Of a folder all YAML files are taken, with those of the folders in it. A folder that holds an algorithm.yaml is an
-    algorithm: it is packed and sent along (hidden files, caches and build folders are left out). The plan is shown, then
-    done; what is in force already is left alone.
+    algorithm: it is packed and sent along (hidden files, caches, build folders and the definitions themselves are left out).
+    The plan is shown, then done; what is in force already is left alone.
     """
     definitions = distinct(read(paths))
     if not definitions:

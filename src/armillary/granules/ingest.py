@@ -176,6 +176,7 @@ def _check_open(upload: Row, actor: Actor, upload_id: UUID, job: UUID | None, le
         raise Conflict(
             f"Upload {upload_id} is {upload['state']}, or its time is over.",
             "Upload again under a new ticket.",
+            field="upload",
         )
     if (upload["job_id"], upload["lease"]) != (job, lease):
         raise Conflict(

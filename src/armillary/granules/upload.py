@@ -65,7 +65,8 @@ async def open_upload(tx: Transaction, actor: Actor, upload: UUID) -> Row:
     if found is None or found["created_by"] != actor.account:
         raise NotFound(f"There is no upload {upload} of yours.", "Ask for a new one.")
     if found["state"] != "open" or found["is_expired"]:
-        raise Conflict(f"Upload {upload} is {found['state']}, or its time is over.", "Ask for a new one.")
+        message = f"Upload {upload} is {found['state']}, or its time is over."
+        raise Conflict(message, "Ask for a new one.", field="upload")
     return found
 
 

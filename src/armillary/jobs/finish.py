@@ -115,8 +115,8 @@ def check_outputs(algorithm: Algorithm, report: Report) -> None:
 
 
 def class_of_refusal(error: ArmillaryError) -> ErrorClass:
-    """Whose fault refused outputs are: bytes that did not arrive are worth another attempt, wrong products are not."""
-    if isinstance(error, NotFound | TransientError) or error.field == "assets":
+    """Whose fault refused outputs are: bytes that did not arrive (in time) are worth another attempt, wrong products are not."""
+    if isinstance(error, NotFound | TransientError) or error.field in ("assets", "upload"):
         return ErrorClass.INFRASTRUCTURE
     return ErrorClass.SCIENCE_ERROR
 

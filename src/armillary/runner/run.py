@@ -293,7 +293,8 @@ class _Saver:
 def _refused(problem: ArmillaryError) -> AttemptError:
     """Outputs that the server would not take: a wrong product is the algorithm's fault, all else is not."""
     is_wrong = isinstance(problem, UsageError) or (isinstance(problem, Conflict) and "lease" not in problem.message)
-    error_class = ErrorClass.SCIENCE_ERROR if is_wrong else ErrorClass.INFRASTRUCTURE
+    is_late = problem.field == "upload"  # its ticket expired
+    error_class = ErrorClass.SCIENCE_ERROR if is_wrong and not is_late else ErrorClass.INFRASTRUCTURE
     if isinstance(problem, NotFound) and "collection" in problem.message.lower():
         error_class = ErrorClass.SCIENCE_ERROR
     return AttemptError(error_class, f"Its outputs were not taken: {clean(problem.message)}", problem.remedy)

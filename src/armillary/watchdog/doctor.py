@@ -153,7 +153,7 @@ CHECKS: dict[str, Check] = {
         "queue",
         """select 'job:' || job.id as subject, job.state from job
            left join job_queue on job_queue.job_id = job.id
-           where (job.state in ('queued', 'running')) <> (job_queue.job_id is not null)
+           where (job.state in ('held', 'queued', 'running')) <> (job_queue.job_id is not null)
               or (job.state = 'running') <> (job_queue.worker_id is not null and job_queue.job_id is not null)""",
         "The job is {state}, and the queue disagrees.",
         "Report this: it is a bug that no retry mends.",
