@@ -1,9 +1,12 @@
 """Build the one web application out of every noun's face."""
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from armillary import __version__
 from armillary.accounts import api as accounts
+from armillary.accounts.api import signed_in
 from armillary.algorithms import api as algorithms
 from armillary.base.http import Context, install_errors
 from armillary.collections import api as collections
@@ -28,10 +31,24 @@ def build(context: Context) -> FastAPI:
         title="Armillary",
         version=__version__,
         summary="Raw instrument data in, verified, catalogued, reproducible products out.",
+        openapi_url=None,  # ours asks who wants to know
     )
     app.state.context = context
     app.state.known_tokens = {}
     install_errors(app)
     for face in FACES:
         app.include_router(face.router)
+    _describe(app)
     return app
+
+
+def _describe(app: FastAPI) -> None:
+    """What each call takes, for whoever is signed in."""
+
+    @app.get("/openapi.json", include_in_schema=False, dependencies=[Depends(signed_in)])
+    async def openapi() -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    @app.get("/docs", include_in_schema=False, dependencies=[Depends(signed_in)])
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(openapi_url="/openapi.json", title=app.title)

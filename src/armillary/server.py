@@ -17,7 +17,7 @@ from armillary import __version__, app
 from armillary.accounts import authenticate
 from armillary.accounts.actor import Actor
 from armillary.algorithms import register
-from armillary.base import home, log, servers
+from armillary.base import home, log, postgres, servers
 from armillary.base.db import Database
 from armillary.base.errors import ArmillaryError, TransientError
 from armillary.base.http import Context
@@ -106,6 +106,8 @@ class Server:
 
     def _start_loops(self) -> None:
         self._loop("beat", self._beat, servers.BEAT.total_seconds())
+        if self.settings.database.dsn is None:
+            self._loop("database", self._revive, TICK_SECONDS)
         if "reactor" in self.roles:
             rules = Rules()
             self._loop("rules", lambda: fire.react(self.database, rules), wakes=True)
@@ -128,9 +130,10 @@ class Server:
             since = self.database.wakes.count(WORK)
             try:
                 busy = bool(await work()) and wakes
-            except (ArmillaryError, psycopg.Error) as error:
+            except Exception as error:  # noqa: BLE001  a loop that ends would leave a server that looks alive and is not
                 level = _log.warning if isinstance(error, TransientError) else _log.error
-                level("loop failed; it goes on", loop=name, reason=str(error))
+                known = isinstance(error, ArmillaryError | psycopg.Error)
+                level("loop failed; it goes on", loop=name, reason=str(error), exc_info=None if known else error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             if wakes and not busy:
@@ -141,6 +144,12 @@ class Server:
     async def _beat(self) -> None:
         async with self.database.transaction() as tx:
             await servers.beat(tx, self.id, is_web="web" in self.roles)
+
+    async def _revive(self) -> None:
+        """Start the embedded PostgreSQL again if it was killed, or if its disk was full and is no longer."""
+        if await asyncio.to_thread(postgres.is_running, self.settings.home) is None:
+            _log.warning("PostgreSQL has ended; it is started again")
+            await asyncio.to_thread(postgres.start, self.settings.home)
 
     async def _reconcile(self) -> None:
         async with self.database.transaction() as tx:

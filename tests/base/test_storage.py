@@ -4,8 +4,9 @@ import hashlib
 
 import pytest
 
-from armillary.base.errors import Conflict, NotFound
+from armillary.base.errors import Conflict, NotFound, TransientError
 from armillary.base.storage import Store, object_key
+from armillary.testing.disk import small_disk
 
 
 async def chunks(*parts):
@@ -67,3 +68,11 @@ async def test_deleting_takes_empty_folders_along(tmp_path):
 
 def test_a_key_keeps_folders_and_encodes_the_rest():
     assert object_key("c/g/1", "A.SAFE/a b#.xml") == "c/g/1/A.SAFE/a%20b%23.xml"
+
+
+async def test_a_full_disk_is_named_and_keeps_no_half(tmp_path):
+    with small_disk(tmp_path / "small", "1m"):
+        store = Store(str(tmp_path / "small"))
+        with pytest.raises(TransientError, match=r"The store's disk is full\. Free some space"):
+            await store.write("a/b", chunks(bytes(1 << 20), bytes(1 << 20)))
+        assert [key async for key, _size in store.list()] == []

@@ -1,7 +1,9 @@
 """A server in memory, algorithms written for a test, and real runners against them."""
 
+import contextlib
 import gzip
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -26,6 +28,7 @@ from armillary.runner.family import Family
 from armillary.runner.fetch import Fetcher
 from armillary.runner.lease import Lease, read_lease
 from armillary.runner.run import Orders, Workplace, run
+from armillary.testing.disk import small_disk
 from armillary.testing.memory_server import MemoryServer
 
 Json = dict[str, Any]
@@ -162,20 +165,9 @@ def start_runner(server: MemoryServer, tmp_path: Path) -> Iterator[Callable[...,
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Mount a small disk."""
-    mounted: list[Path] = []
-
-    def mount(size: str) -> Path:
-        folder = tmp_path / f"disk-{len(mounted)}"
-        folder.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
-        if done.returncode:
-            pytest.skip("a tmpfs can only be mounted by root")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", "-l", folder], check=True)
+    with contextlib.ExitStack() as mounted:
+        count = itertools.count()
+        yield lambda size: mounted.enter_context(small_disk(tmp_path / f"disk-{next(count)}", size))
 
 
 class Bench:

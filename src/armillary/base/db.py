@@ -127,6 +127,10 @@ class Database:
         except (psycopg.OperationalError, PoolTimeout) as error:
             if isinstance(error, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure):
                 raise
+            if isinstance(error, psycopg.errors.DiskFull):
+                raise TransientError(
+                    "The database's disk is full.", "Free some space, or give it a larger disk."
+                ) from error
             await self._forget_broken_connections()
             raise TransientError(
                 "The database did not answer.", "The same request will work once it is back."

@@ -1,5 +1,6 @@
 """The few kinds of failure; each says who must act, what happened and what to do about it."""
 
+import errno
 from typing import Any, ClassVar
 
 
@@ -87,6 +88,16 @@ KINDS: dict[str, type[ArmillaryError]] = {
     cls.kind: cls
     for cls in (ArmillaryError, UsageError, NotAuthenticated, NotAllowed, NotFound, Conflict, TransientError)
 }
+
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_error(error: OSError, whose: str) -> TransientError:
+    """What a disk refused, for whoever can give it space: `whose` is as in "The store"."""
+    if error.errno in FULL_DISK:
+        return TransientError(f"{whose}'s disk is full.", "Free some space, or give it a larger disk.")
+    return TransientError(f"{whose} could not be written: {error}.", "Check its disk and permissions.")
 
 
 def from_problem(body: dict[str, Any]) -> ArmillaryError:

@@ -19,7 +19,7 @@ import obstore
 from obstore.store import LocalStore, from_url
 
 from armillary.base.crash import crash_point
-from armillary.base.errors import Conflict, NotFound, UsageError
+from armillary.base.errors import FULL_DISK, Conflict, NotFound, UsageError, disk_error
 from armillary.base.ids import key_segment
 
 INSTANCE_KEY = ".armillary-instance"
@@ -151,8 +151,8 @@ class Store:
         path = self.path(key)
         part = path.with_name(f".part-{secrets.token_hex(8)}")
         digest, size = hashlib.sha256(), 0
-        make_folders(path.parent)
         try:
+            make_folders(path.parent)
             with part.open("xb") as file:
                 async for chunk in chunks:
                     await asyncio.to_thread(_hash_and_write, digest, file.write, chunk)
@@ -163,6 +163,10 @@ class Store:
             os.link(part, path)  # fails where the key was used before
         except FileExistsError as error:
             raise Conflict(f"The key {key} has been written before.", "Ask for a new upload.") from error
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                raise  # the stream's own, perhaps
+            raise disk_error(error, "The store") from error
         finally:
             part.unlink(missing_ok=True)
         await asyncio.to_thread(sync_folder, path.parent)

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import errno
 import hashlib
 import os
 import threading
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
-from armillary.base.errors import ArmillaryError, Conflict, TransientError, UsageError
+from armillary.base.errors import Conflict, TransientError, UsageError, disk_error
 from armillary.base.ids import key_segment
 from armillary.client.client import Client
 from armillary.granules.granule import File
@@ -153,7 +152,7 @@ class FileTransfer(Transfer):
                 if sent.size >= LARGE_BYTES:
                     os.fsync(stream.fileno())
         except OSError as error:
-            raise _disk_error(error) from error
+            raise disk_error(error, "The store") from error
         with self._lock:
             if sent.size < LARGE_BYTES:
                 self._unsynced.add(target)
@@ -172,7 +171,7 @@ class FileTransfer(Transfer):
                 for path in [*files, *sorted(folders, reverse=True)]:
                     _sync(path)
         except OSError as error:
-            raise _disk_error(error) from error
+            raise disk_error(error, "The store") from error
 
     def _make_folders(self, root: Path, folder: Path) -> None:
         with self._lock:
@@ -304,12 +303,6 @@ def _send(content: Content, count: Count, write: Callable[[bytes], int | None]) 
 
 def _digest(content: Content) -> File:
     return _send(content, lambda _: None, len)
-
-
-def _disk_error(error: OSError) -> ArmillaryError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return TransientError("The store's disk is full.", "Free some space, or give the store a larger disk.")
-    return TransientError(f"The store could not be written: {error}.", "Check its disk and permissions.")
 
 
 def _sync(path: Path) -> None:
