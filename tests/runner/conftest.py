@@ -27,6 +27,7 @@ from armillary.runner.environment import Environments
 from armillary.runner.family import Family
 from armillary.runner.fetch import Fetcher
 from armillary.runner.lease import Lease, read_lease
+from armillary.runner.process import ProcessRuntime
 from armillary.runner.run import Orders, Workplace, run
 from armillary.testing.disk import small_disk
 from armillary.testing.memory_server import MemoryServer
@@ -184,7 +185,7 @@ class Bench:
             folder=folder / "work",
             cache=self.cache,
             environments=Environments(folder / "cache", self.cache, self.family),
-            family=self.family,
+            runtimes={"process": ProcessRuntime(self.family)},
             threads=self.threads,
             sink=self,
             grace_seconds=0.5,

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from armillary.runner.process import Why
+from armillary.runner.runtime import Why
 
 Json = dict[str, Any]
 OUT = {"out": {"collection": "o"}}
@@ -88,7 +88,8 @@ TABLE: list[tuple[str, str, Json, str, str]] = [
      "timed out", "longer than"),
     ("cannot be started", "", {"run": {"command": ["no-such-program"]}}, "science error", "'no-such-program' cannot be"),
     ("crashes", "kill -SEGV $$", {}, "science error", "SIGSEGV"),
-    ("needs a container", "", {"run": {"container": {"command": ["x"]}}}, "infrastructure", "cannot run containers"),
+    ("needs a container", "", {"run": {"container": {"command": ["x"]}}, "environment": {"image": f"x@sha256:{64 * '0'}"}},
+     "infrastructure", "cannot run containers"),
 ]  # fmt: skip
 
 

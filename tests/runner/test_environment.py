@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from armillary.runner.environment import LAUNCHER, Prepared, launcher, variables
+from armillary.runner.environment import LAUNCHER, launcher, variables
 from armillary.runner.lease import read_lease
+from armillary.runner.runtime import Prepared
 
 PYPROJECT = '[project]\nname = "x"\nversion = "1"\nscripts = {do-it = "package.main:main"}\n'
 MAIN = "import sys\ndef main():\n    print('did it', sys.argv[1:])\n"

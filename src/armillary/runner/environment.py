@@ -15,7 +15,6 @@ import tarfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +27,7 @@ from armillary.runner.cache import Cache
 from armillary.runner.failure import AttemptError, from_error, from_os_error
 from armillary.runner.family import MARK, Family
 from armillary.runner.lease import Lease, Object
+from armillary.runner.runtime import Prepared
 
 BUILD_SECONDS = 3600
 DONE = ".complete"
@@ -44,18 +44,6 @@ import sys
 from {module} import {function}
 sys.exit({call}())
 """
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that starts a program: which Python, what is found first, and where the bundle is."""
-
-    python: Path
-    path: tuple[Path, ...]
-    python_path: tuple[Path, ...]
-    is_built_in: bool
-    record: Mapping[str, Any]  # goes into the report
-    bundle: Path | None = None
 
 
 class Environments:
@@ -92,10 +80,6 @@ class Environments:
         return Prepared(self._python, (self._python.parent,), (), is_built_in, record)
 
     def _around(self, bundle: Path, name: str, environment: Mapping[str, Any]) -> Prepared:
-        if "image" in environment:
-            raise AttemptError(
-                ErrorClass.INFRASTRUCTURE, "This worker cannot run containers.", "Use environment: {lock: …}."
-            )
         lock = environment.get("lock")
         python = self._built(bundle / lock) if lock else self._python
         programs = self._programs(bundle, name, python)
@@ -229,9 +213,7 @@ def arguments(lease: Lease, prepared: Prepared) -> list[str]:
     run = lease.spec["run"]
     if "python" in run:
         return [str(prepared.python), "-c", CALL, run["python"]]
-    if "command" in run:
-        return [_in_bundle(word, prepared.bundle) for word in run["command"]]
-    raise AttemptError(ErrorClass.INFRASTRUCTURE, "This worker cannot run containers.", "Use run: {command: […]}.")
+    return [_in_bundle(word, prepared.bundle) for word in run["command"]]
 
 
 def _in_bundle(word: str, bundle: Path | None) -> str:

@@ -1,236 +1,72 @@
-"""Run an algorithm's program: in a session of its own, watched, within its limits, until nothing of it is left."""
+"""Run a program as a process in a session of its own, within its limits, until nothing of it is left."""
 
 import contextlib
 import os
 import resource
-import select
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
-from armillary.base.clock import utc_now
+from armillary.runner.environment import arguments, variables
 from armillary.runner.family import Family, pss_bytes, read_and_written_bytes
-from armillary.runner.lease import Limits
-from armillary.runner.log import Log
-
-SAMPLE_SECONDS = 0.2
-DISK_SAMPLE_SECONDS = 2.0
-READ_BYTES = 1 << 16
-
-Why = Literal["cancel", "preempt", "gone", "time", "memory", "disk"]
-# Whoever takes more than it may is not asked to take its time about it.
-AT_ONCE: tuple[Why, ...] = ("memory", "disk", "gone")
+from armillary.runner.lease import Lease, Limits
+from armillary.runner.runtime import Command, End, Prepared, Program, Usage, Why
 
 
-@dataclass(frozen=True)
-class Command:
-    """What to start, where and with what."""
+class ProcessRuntime:
+    """Programs as children of the runner."""
 
-    arguments: Sequence[str]
-    folder: Path
-    environment: Mapping[str, str]
-    limits: Limits
-    grace_seconds: float
+    def __init__(self, family: Family) -> None:
+        self._family = family
 
+    def command(self, lease: Lease, prepared: Prepared, folder: Path, grace_seconds: float) -> Command:
+        """Its words, with the files of its bundle by their paths here, and an environment made anew."""
+        words = arguments(lease, prepared)
+        return Command(words, folder, variables(lease, prepared, folder), lease.limits, grace_seconds)
 
-@dataclass
-class Usage:
-    """What a job has used so far."""
-
-    cpu_seconds: float = 0.0
-    peak_memory_bytes: int = 0
-    disk_bytes: int = 0
-    read_bytes: int = 0
-    written_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How it ended: the exit code, or the signal as a negative number; and why, if it was made to."""
-
-    code: int
-    stopped: Why | None
-    strays: int
-    started_at: datetime
-    ended_at: datetime
-    run_seconds: float
-    usage: Usage
+    def start(self, command: Command, output: int) -> Program:
+        """Start it in the job's folder."""
+        process = self._family.start(command.arguments, command.folder, command.environment, output)
+        _limit(process.pid, command.limits)
+        return _Process(command, self._family, process, process.pid)
 
 
 @dataclass
-class Watch:
-    """What is looked at while it runs: the order to stop, and who wants to know of each sample."""
-
-    stop: Callable[[], Why | None] = lambda: None
-    on_start: Callable[[datetime], None] = lambda _: None
-    on_sample: Callable[[Usage], None] = lambda _: None
-    sample_seconds: float = SAMPLE_SECONDS
-    disk_sample_seconds: float = DISK_SAMPLE_SECONDS
-    waiting: Callable[[], AbstractContextManager[None]] = nullcontext
-
-
-def run(command: Command, family: Family, log: Log, watch: Watch) -> Ended:
-    """Start it, watch it to its end, and leave no process behind. `OSError` if it cannot be started."""
-    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        os.set_blocking(writing, True)
-        process = family.start(command.arguments, command.folder, command.environment, writing)
-    except BaseException:
-        os.close(reading)
-        raise
-    finally:
-        os.close(writing)
-    running = _Running(command, family, log, watch, process, reading)
-    try:
-        return running.to_its_end()
-    finally:
-        os.close(reading)
-
-
-@dataclass
-class _Running:
+class _Process:
     command: Command
     family: Family
-    log: Log
-    watch: Watch
     process: "subprocess.Popen[bytes]"
-    reading: int
-    begun: float = field(default_factory=time.monotonic)
-    started_at: datetime = field(default_factory=utc_now)
-    usage: Usage = field(default_factory=Usage)
+    pid: int
     seen: set[int] = field(default_factory=set)
-    stopped: Why | None = None
-    kill_at: float | None = None
-    next_sample: float = 0.0
-    next_disk_sample: float = 0.0
 
-    def to_its_end(self) -> Ended:
-        self._limit()
-        self.watch.on_start(self.started_at)
-        self.next_sample = self.begun + self.watch.sample_seconds
-        self.next_disk_sample = self.begun + min(self.watch.disk_sample_seconds, 1.0)
-        descriptor = os.pidfd_open(self.process.pid)
-        try:
-            with self.watch.waiting():
-                self._follow(descriptor)
-        finally:
-            os.close(descriptor)
-        # The process is a zombie: its numbers can be read, and its id is nobody else's, until it is reaped.
-        self.usage.read_bytes, self.usage.written_bytes = read_and_written_bytes(self.process.pid)
-        strays = self.family.end_all(self.process.pid, self.command.folder, self.seen)
-        code, used = self.family.reap(self.process)
-        run_seconds = time.monotonic() - self.begun
-        self._read_output()
-        self.usage.cpu_seconds = max(self.usage.cpu_seconds, used.ru_utime + used.ru_stime)
-        self.usage.peak_memory_bytes = max(self.usage.peak_memory_bytes, used.ru_maxrss * 1024)
-        return Ended(code, self.stopped, strays, self.started_at, utc_now(), run_seconds, self.usage)
-
-    def _limit(self) -> None:
-        """Bounds that the kernel keeps between two samples; set from outside, so that starting stays cheap."""
-        limits = self.command.limits
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(self.process.pid, resource.RLIMIT_CORE, (0, 0))
-            resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (limits.disk_bytes, limits.disk_bytes))
-            data = 2 * limits.memory_bytes + (256 << 20)
-            resource.prlimit(self.process.pid, resource.RLIMIT_DATA, (data, data))
-
-    def _follow(self, descriptor: int) -> None:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        poll.register(self.reading, select.POLLIN)
-        while True:
-            timeout = max(0.0, self.next_sample - time.monotonic())
-            ready = dict(poll.poll(timeout * 1000))
-            if self.reading in ready and not self._read_some():
-                poll.unregister(self.reading)
-            if descriptor in ready:
-                return
-            if time.monotonic() >= self.next_sample:
-                self._sample()
-
-    def _read_some(self) -> bool:
-        """Take some of what was printed; false once nobody can print any more."""
-        try:
-            data = os.read(self.reading, READ_BYTES)
-        except BlockingIOError:
-            return True
-        self.log.write(data)
-        return bool(data)
-
-    def _read_output(self) -> None:
-        """What is still in the pipe; a process that escaped us may hold it open, so its end is not waited for."""
-        while True:
-            try:
-                data = os.read(self.reading, READ_BYTES)
-            except BlockingIOError:
-                return
-            if not data:
-                return
-            self.log.write(data)
-
-    def _sample(self) -> None:
-        now = time.monotonic()
-        self.next_sample = now + self.watch.sample_seconds
-        self._look_at_memory()
-        if now >= self.next_disk_sample:
-            self.usage.disk_bytes = disk_bytes(self.command.folder)
-            # A large tree is looked at less often: at most a twentieth of the time goes there.
-            self.next_disk_sample = now + max(self.watch.disk_sample_seconds, 20 * (time.monotonic() - now))
-        self.watch.on_sample(self.usage)
-        if self.stopped is None and (why := self._why_stop(now)):
-            self._stop(why, now)
-        elif self.kill_at is not None and now >= self.kill_at:
-            self._signal(signal.SIGKILL)
-
-    def _look_at_memory(self) -> None:
-        memory = self.family.memory(self.process.pid, self.command.folder, self.seen)
+    def measure(self, usage: Usage) -> Why | None:
+        memory = self.family.memory(self.pid, self.command.folder, self.seen)
         held = memory.rss_bytes
         if held > self.command.limits.memory_bytes and len(memory.pids) > 1:
             held = sum(map(pss_bytes, memory.pids))  # pages that several share count once
-        self.usage.peak_memory_bytes = max(self.usage.peak_memory_bytes, held)
+        usage.peak_memory_bytes = max(usage.peak_memory_bytes, held)
+        return None
 
-    def _why_stop(self, now: float) -> Why | None:
-        limits = self.command.limits
-        if why := self.watch.stop():
-            return why
-        if self.usage.peak_memory_bytes > limits.memory_bytes:
-            return "memory"
-        if self.usage.disk_bytes > limits.disk_bytes:
-            return "disk"
-        return "time" if now - self.begun > limits.time_seconds else None
-
-    def _stop(self, why: Why, now: float) -> None:
-        self.stopped = why
-        at_once = why in AT_ONCE
-        self.kill_at = now + (0 if at_once else self.command.grace_seconds)
-        self._signal(signal.SIGKILL if at_once else signal.SIGTERM)
-
-    def _signal(self, number: signal.Signals) -> None:
+    def signal(self, number: signal.Signals) -> None:
         # Its id is not anybody else's before it is reaped.
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
+            os.killpg(self.pid, number)
+
+    def end(self, usage: Usage) -> End:
+        # The process is a zombie: its numbers can be read, and its id is nobody else's, until it is reaped.
+        usage.read_bytes, usage.written_bytes = read_and_written_bytes(self.pid)
+        strays = self.family.end_all(self.pid, self.command.folder, self.seen)
+        code, used = self.family.reap(self.process)
+        usage.cpu_seconds = max(usage.cpu_seconds, used.ru_utime + used.ru_stime)
+        usage.peak_memory_bytes = max(usage.peak_memory_bytes, used.ru_maxrss * 1024)
+        return End(code, strays)
 
 
-def disk_bytes(folder: Path) -> int:
-    """What a job has written below its folder: links to the cache's files are not its own."""
-    total = 0
-    waiting = [os.fspath(folder)]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                        continue
-                    status = entry.stat(follow_symlinks=False)
-                    if status.st_nlink == 1:
-                        total += status.st_blocks * 512
-        except OSError:
-            continue  # removed as we looked
-    return total
+def _limit(pid: int, limits: Limits) -> None:
+    """Bounds that the kernel keeps between two samples; set from outside, so that starting stays cheap."""
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (limits.disk_bytes, limits.disk_bytes))
+        data = 2 * limits.memory_bytes + (256 << 20)
+        resource.prlimit(pid, resource.RLIMIT_DATA, (data, data))

@@ -7,8 +7,8 @@ from typing import Any
 
 from armillary.base.clock import iso, utc_now
 from armillary.runner.lease import Lease
-from armillary.runner.process import Ended
 from armillary.runner.verdict import Verdict
+from armillary.runner.watch import Ended
 
 Json = dict[str, Any]
 

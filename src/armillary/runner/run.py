@@ -14,19 +14,19 @@ from armillary.algorithms.algorithm import ErrorClass
 from armillary.base.crash import crash_point
 from armillary.base.errors import ArmillaryError, Conflict, NotFound, UsageError
 from armillary.client.upload import GranuleSource
-from armillary.runner import checkpoint, process, stage_out
+from armillary.runner import checkpoint, stage_out, watch
 from armillary.runner.cache import Cache
-from armillary.runner.environment import Environments, Prepared, arguments, remove_read_only, variables
+from armillary.runner.environment import Environments, remove_read_only
 from armillary.runner.failure import AttemptError, StoppedError
-from armillary.runner.family import Family
 from armillary.runner.lease import Lease
 from armillary.runner.log import Log
-from armillary.runner.process import Ended, Usage, Watch, Why
 from armillary.runner.progress import Progress
 from armillary.runner.report import Made, Report
+from armillary.runner.runtime import Prepared, Runtimes, Usage, Why, choose
 from armillary.runner.stage_in import Staged, Waiting, stage_in
 from armillary.runner.turn import Turn
 from armillary.runner.verdict import Verdict, clean, read_error, read_small_json, verdict
+from armillary.runner.watch import Ended, Watch
 
 CHECKPOINT_SECONDS = 180.0
 GRACE_SECONDS = 30.0
@@ -52,13 +52,13 @@ class Workplace:
     folder: Path
     cache: Cache
     environments: Environments
-    family: Family
+    runtimes: Runtimes
     threads: Executor
     sink: Sink
     grace_seconds: float = GRACE_SECONDS
     checkpoint_seconds: float = CHECKPOINT_SECONDS
-    sample_seconds: float = process.SAMPLE_SECONDS
-    disk_sample_seconds: float = process.DISK_SAMPLE_SECONDS
+    sample_seconds: float = watch.SAMPLE_SECONDS
+    disk_sample_seconds: float = watch.DISK_SAMPLE_SECONDS
     keep_folders: bool = False
     turn: Turn = field(default_factory=Turn)
 
@@ -127,6 +127,7 @@ class _Attempt:
         begun = time.monotonic()
         self.orders.check()
         workplace = self.workplace
+        self.runtime = choose(self.lease, workplace.runtimes)
         self.prepared = workplace.environments.known(self.lease) or self._prepare()
         waiting = Waiting(workplace.threads, workplace.turn.left, self.orders.check)
         self.staged = stage_in(self.lease, self.folder, workplace.cache, waiting)
@@ -140,21 +141,15 @@ class _Attempt:
 
     def run(self) -> None:
         """Start the program and see it to its end."""
-        self.words = arguments(self.lease, self.prepared)
-        command = process.Command(
-            self.words,
-            self.folder,
-            variables(self.lease, self.prepared, self.folder),
-            self.lease.limits,
-            self.workplace.grace_seconds,
-        )
+        runtime = self.runtime
+        command = runtime.command(self.lease, self.prepared, self.folder, self.workplace.grace_seconds)
         crash_point("runner.before-start")
         try:
-            ended = process.run(command, self.workplace.family, self.orders.log, self._watch())
+            ended = watch.run(command, runtime, self.orders.log, self._watch())
         except OSError as error:
             raise AttemptError(
                 ErrorClass.SCIENCE_ERROR,
-                f"{self.words[0]!r} cannot be started: {error.strerror}.",
+                f"{command.arguments[0]!r} cannot be started: {error.strerror}.",
                 "Check run.command, and that its environment provides the program.",
             ) from error
         finally:

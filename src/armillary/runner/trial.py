@@ -18,11 +18,13 @@ from armillary.base.ids import check_name
 from armillary.client.upload import GranuleSource
 from armillary.runner.cache import Cache
 from armillary.runner.checkpoint import Packed
-from armillary.runner.environment import Environments, Prepared
+from armillary.runner.environment import Environments
 from armillary.runner.family import Family
 from armillary.runner.fetch import copy_verified
 from armillary.runner.lease import InputFile, InputGranule, Lease, Limits, Object
+from armillary.runner.process import ProcessRuntime
 from armillary.runner.run import Orders, Workplace, run
+from armillary.runner.runtime import Prepared
 
 Json = dict[str, Any]
 SAMPLES = "samples"
@@ -68,7 +70,7 @@ def _run(
     environments = _FolderEnvironments(cache_folder, cache, family, folder)
     sink, orders = _Sink(keep), Orders()
     with ThreadPoolExecutor(2) as threads:
-        workplace = Workplace(work, cache, environments, family, threads, sink)
+        workplace = Workplace(work, cache, environments, {"process": ProcessRuntime(family)}, threads, sink)
         report = run(_lease(algorithm, granules, parameters), workplace, orders)
     log = b""
     while (chunk := orders.log.pending()) is not None:

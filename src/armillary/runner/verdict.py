@@ -11,7 +11,7 @@ from typing import Any, Literal
 from armillary.algorithms.algorithm import EXIT_CODES, ErrorClass
 from armillary.base.units import human_size
 from armillary.runner.lease import Limits
-from armillary.runner.process import Ended
+from armillary.runner.watch import Ended
 
 OutcomeName = Literal["succeeded", "failed", "cancelled", "preempted"]
 MAX_WORDS = 2000

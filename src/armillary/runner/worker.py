@@ -21,9 +21,10 @@ from armillary.runner.cache import Cache
 from armillary.runner.environment import Environments
 from armillary.runner.family import Family
 from armillary.runner.lease import Key, Lease, read_lease
-from armillary.runner.process import Why
+from armillary.runner.process import ProcessRuntime
 from armillary.runner.report import Report
 from armillary.runner.run import Orders, Workplace, run
+from armillary.runner.runtime import Why
 from armillary.runner.session import GoneError, Patience, Registration, Session, fetch_through, register
 from armillary.runner.slots import Pace, Wish, wish
 from armillary.runner.verdict import Verdict
@@ -357,7 +358,7 @@ class Worker:
             folder=options.folder,
             cache=cache,
             environments=Environments(options.cache_folder, cache, family),
-            family=family,
+            runtimes={"process": ProcessRuntime(family)},
             threads=ThreadPoolExecutor(8, thread_name_prefix="fetch"),
             sink=_ServerSink(self._session_of),
             grace_seconds=options.grace_seconds,
