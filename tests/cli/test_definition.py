@@ -7,7 +7,7 @@ import pytest
 
 from armillary.base.errors import Conflict, UsageError
 from armillary.base.yamlfile import load
-from armillary.cli.definition import Definition, _placed, distinct, read, text_of
+from armillary.cli.definition import Definition, _placed, _sent, distinct, read, text_of
 
 ALGORITHM = """\
 kind: algorithm
@@ -40,6 +40,27 @@ def test_an_algorithm_goes_with_its_folder(tmp_path: Path) -> None:
     (tmp_path / "algorithm.yaml").write_text(ALGORITHM)
     (definition,) = read([tmp_path / "algorithm.yaml"])
     assert definition.folder == tmp_path
+
+
+def test_algorithms_in_one_folder_share_one_bundle_that_is_sent_once(tmp_path: Path) -> None:
+    (tmp_path / "algorithm.yaml").write_text(ALGORITHM)
+    (tmp_path / "algorithm-more.yaml").write_text(
+        f"{ALGORITHM.replace('count', 'more')}---\n{ALGORITHM.replace('count', 'most')}"
+    )
+    (tmp_path / "run.py").write_text("print(1)")
+    (tmp_path / "rules.yaml").write_text("kind: rule\nid: r")
+    sent: list[str] = []
+
+    class Client:
+        def request(self, method: str, path: str, **_: Any) -> None:
+            sent.append(f"{method} {path}")
+
+    documents = _sent(Client(), list(read([tmp_path])))  # type: ignore[arg-type]
+    bundles = [document.get("bundle") for document in documents]
+    assert [document["id"] for document in documents] == ["more", "most", "count", "r"]
+    assert bundles[:3] == [bundles[0]] * 3
+    assert bundles[3] is None
+    assert sent == [f"PUT /api/bundles/{bundles[0]['sha256']}"]
 
 
 def test_other_yaml_in_a_folder_is_left_out_and_said_so_but_refused_where_named(

@@ -1,7 +1,6 @@
 """A bundle is unpacked once, a locked environment built once, and nothing of the runner reaches the algorithm."""
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -54,10 +53,12 @@ def _wheel(folder: Path) -> tuple[Path, str]:
 def test_a_locked_environment_is_built_once_and_used_offline(
     bench: Any, jobs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
 ) -> None:
-    if tool == "uv" and not shutil.which("uv"):
+    # A runner that is started by its full path finds the uv beside its Python all the same.
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    if tool == "uv" and not Path(sys.executable).with_name("uv").exists():
         pytest.skip("uv is not installed")
     if tool == "pip":
-        monkeypatch.setattr("armillary.runner.environment.shutil.which", lambda _: None)
+        monkeypatch.setattr("armillary.runner.environment.shutil.which", lambda *_, **__: None)
     wheel, digest = _wheel(tmp_path)
     lock = f"tiny-thing @ file://{wheel} --hash=sha256:{digest}\n"
     code = "import tiny_thing, sys\nprint(tiny_thing.SAYS, sys.prefix != sys.base_prefix)\n"

@@ -14,6 +14,7 @@ from armillary.cli.output import show_json
 
 if TYPE_CHECKING:
     from armillary.base.yamlfile import Document
+    from armillary.cli.bundle import Bundle
     from armillary.client.client import Client
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -53,14 +54,15 @@ def apply(context: Context, paths: tuple[Path, ...], dry_run: bool, as_json: boo
     """Put definitions into force, all or none: collections, algorithms, rules, pools and deliveries.
 
     Of a folder all YAML files are taken, with those of the folders in it. A folder that holds an algorithm.yaml is an
-    algorithm: it is packed and sent along (hidden files, caches, build folders and the definitions themselves are left out).
+    algorithm, or several that share its files: it is packed and sent along once (hidden files, caches, build folders and the
+    definitions themselves are left out).
     The plan is shown, then done; what is in force already is left alone.
     """
     definitions = distinct(read(paths))
     if not definitions:
         raise NotFound("There are no definitions in what you named.", "A definition is a YAML document with a `kind`.")
     with context.client() as client:
-        documents = [_sent(client, definition) for definition in definitions]
+        documents = _sent(client, definitions)
         changes = _changes(client, definitions, documents, dry_run=True)
         if not as_json:
             _show_plan(changes)
@@ -176,23 +178,34 @@ def _checked(document: "Document", path: Path) -> Definition:
 # Sending ---------------------------------------------------------------------------------------------------
 
 
-def _sent(client: "Client", definition: Definition) -> dict[str, Any]:
-    """The document as the server takes it, once the folder that goes with it is there."""
+def _sent(client: "Client", definitions: Sequence[Definition]) -> list[dict[str, Any]]:
+    """The documents as the server takes them, once the folders that go with them are there, each packed and sent once."""
+    bundles = {key: _bundle(*key) for key in dict.fromkeys(map(_bundle_key, definitions)) if key is not None}
+    for bundle in {one.sha256: one for one in bundles.values() if one}.values():
+        headers = {"Content-Type": "application/gzip", "Content-Length": str(len(bundle.data))}
+        client.request("PUT", f"/api/bundles/{bundle.sha256}", content=bundle.data, headers=headers)
+    documents = []
+    for definition in definitions:
+        key = _bundle_key(definition)
+        found = bundles[key] if key else None
+        documents.append(definition.value | {"bundle": found.document()} if found else definition.value)
+    return documents
+
+
+def _bundle_key(definition: Definition) -> tuple[Path, str] | None:
+    """The folder of an algorithm, shared by all algorithms in it, and the packed one's name where it was exported."""
     if definition.folder is None:
-        return definition.value
+        return None
+    return definition.folder, str((definition.value.get("bundle") or {}).get("sha256", ""))
+
+
+def _bundle(folder: Path, exported: str) -> "Bundle | None":
     from armillary.cli.bundle import Bundle, pack
 
-    exported = definition.value.get("bundle")
-    if exported is not None:
-        file = bundle_file(definition.folder, str(exported["sha256"]))
-        if not file.exists():
-            return definition.value  # the server says so if it does not have it either
-        bundle = Bundle(file.read_bytes())
-    else:
-        bundle = pack(definition.folder)
-    headers = {"Content-Type": "application/gzip", "Content-Length": str(len(bundle.data))}
-    client.request("PUT", f"/api/bundles/{bundle.sha256}", content=bundle.data, headers=headers)
-    return definition.value | {"bundle": bundle.document()}
+    if not exported:
+        return pack(folder)
+    file = bundle_file(folder, exported)
+    return Bundle(file.read_bytes()) if file.exists() else None  # the server says so if it does not have it either
 
 
 def _changes(

@@ -157,7 +157,8 @@ class Environments:
 
     def _build(self, lock: Path, place: Path) -> None:
         python = place / "bin" / "python"
-        if uv := shutil.which("uv"):
+        # A runner that is started by its full path has the uv of its own environment.
+        if uv := shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent)):
             make = [uv, "venv", "--quiet", "--python", str(self._python), str(place)]
             fill = [uv, "pip", "install", "--quiet", "--python", str(python)]
         else:
@@ -165,8 +166,8 @@ class Environments:
             fill = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         self._run(make, "Making the environment")
         if any(line.strip() and not line.lstrip().startswith("#") for line in lock.read_text().splitlines()):
+            # Python compiles what a program loads when it loads it; a large environment holds far more than that.
             self._run([*fill, "--no-deps", "--require-hashes", "-r", str(lock)], "Installing what the lock names")
-        self._compile(python, place / "lib")
 
     def _run(self, command: list[str], doing: str) -> None:
         environment = os.environ | {"UV_PYTHON_DOWNLOADS": "never"}
