@@ -17,8 +17,9 @@ T = TypeVar("T")
 Params = Sequence[Any] | Mapping[str, Any]
 Row = dict[str, Any]
 
-# A claim with `limit $n` is five times slower under a generic plan, so every plan is made for its values.
-_OPTIONS = "-c plan_cache_mode=force_custom_plan -c timezone=UTC -c application_name=armillary"
+# Statements are not prepared, so that each is planned for its values: a claim with `limit $n` is five times slower under a
+# generic plan. Functions, triggers and foreign keys keep their plans: to make those anew for each row costs more than all else.
+_OPTIONS = "-c timezone=UTC -c application_name=armillary"
 
 set_json_dumps(lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
@@ -98,7 +99,7 @@ class Database:
             max_size=connections,
             open=False,
             timeout=30,
-            kwargs={"autocommit": True, "options": _OPTIONS},
+            kwargs={"autocommit": True, "options": _OPTIONS, "prepare_threshold": None},
         )
 
     async def open(self) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -57,7 +58,8 @@ async def _end(tx: Transaction, actor: Actor, held: Held, report: Report) -> tup
     if report.outcome is not AttemptOutcome.SUCCEEDED:
         return _unsuccessful(held, report, registered.algorithm), None
     try:
-        async with tx.savepoint():
+        # Without outputs nothing is written yet that would have to be undone.
+        async with tx.savepoint() if report.outputs else nullcontext():
             made = await _commit(tx, actor, held, report, registered.algorithm)
     except ArmillaryError as error:
         failed = replace(

@@ -50,12 +50,15 @@ async def insert(tx: Transaction, jobs: Sequence[Mapping[str, Any]]) -> dict[UUI
                select queued.job_id, i.role, i.position, i.collection, i.granule, i.revision
                from queued join wanted on wanted.id = queued.job_id,
                    jsonb_to_recordset(wanted.inputs)
-                       as i (role text, position integer, collection text, granule text, revision integer))
-           select wanted.id, wanted.state,
-                  armillary_emit('job:' || wanted.id, 1, 'job.submitted', created_by, "group",
-                      jsonb_build_object('job', wanted.id, 'algorithm', algorithm, 'version', algorithm_version,
-                          'pool', pool, 'state', state, 'cause', cause))
-           from wanted join queued on queued.job_id = wanted.id""",
+                       as i (role text, position integer, collection text, granule text, revision integer)),
+           told as materialized (
+               select armillary_emit_all(array_agg('job:' || wanted.id), array_agg(1::bigint),
+                          array_agg('job.submitted'::text), array_agg(created_by), array_agg("group"),
+                          array_agg(jsonb_build_object('job', wanted.id, 'algorithm', algorithm,
+                              'version', algorithm_version, 'pool', pool, 'state', state, 'cause', cause)))
+               from wanted join queued on queued.job_id = wanted.id having count(*) > 0)
+           select wanted.id, wanted.state
+           from wanted join queued on queued.job_id = wanted.id left join told on true""",
         {"jobs": jsonb(jobs)},
     )
     return {row["id"]: JobState(row["state"]) for row in rows}
@@ -262,9 +265,10 @@ async def end(tx: Transaction, endings: Sequence[Ending]) -> None:
                    ended_at = case when ending.state = 'queued' then null else armillary_now() end
                from ending where job.id = ending.job_id
                returning job.id, job.version, job."group", ending.state, ending.actor, ending.detail)
-           select armillary_emit('job:' || id, version,
-                      case state when 'queued' then 'job.requeued' else 'job.finished' end, actor, "group", detail)
-           from ended""",
+           select armillary_emit_all(array_agg('job:' || id), array_agg(version),
+                      array_agg(case state when 'queued' then 'job.requeued' else 'job.finished' end),
+                      array_agg(actor), array_agg("group"), array_agg(detail))
+           from ended having count(*) > 0""",
         {"endings": jsonb([_ending(ending) for ending in endings]), "count": len(endings)},
     )
 

@@ -9,6 +9,17 @@ CREATE FUNCTION public.armillary_emit(subject text, version bigint, kind text, a
         from subscription where subscription.kind = armillary_emit.kind;
 $$;
 
+CREATE FUNCTION public.armillary_emit_all(subjects text[], versions bigint[], kinds text[], actors text[], groups text[], details jsonb[]) RETURNS void
+    LANGUAGE sql
+    AS $$
+    insert into event (subject, version, kind, actor, "group", detail)
+        select * from unnest(subjects, versions, kinds, actors, groups, details);
+    insert into wake (consumer, subject, detail)
+        select consumer, subject, detail
+        from unnest(subjects, kinds, details) as told (subject, kind, detail)
+            join subscription on subscription.kind = told.kind;
+$$;
+
 CREATE FUNCTION public.armillary_now() RETURNS timestamp with time zone
     LANGUAGE sql PARALLEL SAFE
     RETURN clock_timestamp();
@@ -713,7 +724,7 @@ CREATE INDEX worker_start_live ON public.worker_start USING btree (pool) WHERE (
 
 CREATE TRIGGER attempt_is_history BEFORE DELETE OR UPDATE ON public.attempt FOR EACH ROW WHEN ((old.ended_at IS NOT NULL)) EXECUTE FUNCTION public.attempt_is_history();
 
-CREATE TRIGGER job_transition BEFORE UPDATE OF state ON public.job FOR EACH ROW WHEN ((old.state IS DISTINCT FROM new.state)) EXECUTE FUNCTION public.job_transition_allowed();
+CREATE TRIGGER job_transition BEFORE UPDATE OF state ON public.job FOR EACH ROW WHEN (((old.state IS DISTINCT FROM new.state) AND (NOT ((old.state = 'queued'::text) AND (new.state = 'running'::text))) AND (NOT ((old.state = 'running'::text) AND (new.state = 'succeeded'::text))))) EXECUTE FUNCTION public.job_transition_allowed();
 
 ALTER TABLE ONLY public.account
     ADD CONSTRAINT account_group_fkey FOREIGN KEY ("group") REFERENCES public.user_group(id);
