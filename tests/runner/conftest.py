@@ -26,6 +26,7 @@ from armillary.runner.checkpoint import Packed
 from armillary.runner.environment import Environments
 from armillary.runner.family import Family
 from armillary.runner.fetch import Fetcher
+from armillary.runner.function import FunctionRuntime
 from armillary.runner.lease import Lease, read_lease
 from armillary.runner.process import ProcessRuntime
 from armillary.runner.run import Orders, Workplace, run
@@ -181,11 +182,12 @@ class Bench:
         self.threads = ThreadPoolExecutor(4)
         self.checkpoints: dict[str, bytes] = {}
         self.uploader = Uploader(self.client)
+        self.functions = FunctionRuntime(self.family, patience_seconds=60)
         self.workplace = Workplace(
             folder=folder / "work",
             cache=self.cache,
             environments=Environments(folder / "cache", self.cache, self.family),
-            runtimes={"process": ProcessRuntime(self.family)},
+            runtimes={"process": ProcessRuntime(self.family), "function": self.functions},
             threads=self.threads,
             sink=self,
             grace_seconds=0.5,
@@ -214,6 +216,7 @@ class Bench:
         self.checkpoints[lease.job] = packed.file.read_bytes()
 
     def close(self) -> None:
+        self.functions.close()
         self.uploader.close()
         self.threads.shutdown()
         self.client.close()

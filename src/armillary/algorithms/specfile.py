@@ -169,14 +169,18 @@ def _environment(document: Document) -> Mapping[str, Any]:
 
 
 def _run(run: Document, environment: Document) -> None:
-    _known(run, ["command", "python", "container"], "run")
-    if len(run) != 1:
+    _known(run, ["command", "python", "container", "reuse"], "run")
+    if len(run) - ("reuse" in run) != 1:
         raise UsageError("run says not exactly one of command, python and container.", "Keep one.", field="run")
     if "command" in run:
         _command(run["command"], "run.command")
     if "python" in run and not re.fullmatch(r"[\w.]+:\w+", str(run["python"])):
         raise UsageError(
             "run.python is not module:function.", "Write it as package.module:function.", field="run.python"
+        )
+    if _flag(run, "reuse", "run") and "python" not in run:
+        raise UsageError(
+            "run.reuse is for functions.", "Write python: module:function, or leave it out.", field="run.reuse"
         )
     if "container" in run:
         container = _mapping(run, "container", "run")

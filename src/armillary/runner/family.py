@@ -12,7 +12,7 @@ import select
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,14 @@ class Memory:
     pids: frozenset[int]
 
 
+@dataclass
+class Child:
+    """A process that another one forked for us; the runner, the reaper of orphans, is its parent now."""
+
+    pid: int
+    returncode: int | None = None
+
+
 class Family:
     """All processes that one runner starts."""
 
@@ -44,17 +52,29 @@ class Family:
             raise OSError(ctypes.get_errno(), "this process cannot become the reaper of its descendants")
 
     def start(
-        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        output: int,
+        pass_fds: Sequence[int] = (),
     ) -> "subprocess.Popen[bytes]":
         """Start a process in a session of its own; its output goes to a descriptor."""
         # Nobody may reap it before it is known here.
         with self._lock:
             process = subprocess.Popen(
                 list(command), cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, start_new_session=True,
+                stderr=output, start_new_session=True, pass_fds=pass_fds,
             )  # fmt: skip
             self._firsts.add(process.pid)
         return process
+
+    def adopt(self, fork: Callable[[], int]) -> int:
+        """Have a process forked elsewhere that becomes our child; its id."""
+        with self._lock:
+            pid = fork()
+            self._firsts.add(pid)
+        return pid
 
     def help(self, command: Sequence[str], environment: Mapping[str, str], timeout_seconds: float) -> tuple[int, str]:
         """Run a program of the runner's own to its end: its exit code and what it printed."""
@@ -74,7 +94,7 @@ class Family:
             self._firsts.discard(process.pid)
         return process.returncode, printed.decode(errors="replace")
 
-    def reap(self, process: "subprocess.Popen[bytes]") -> tuple[int, Any]:
+    def reap(self, process: "subprocess.Popen[bytes] | Child") -> tuple[int, Any]:
         """Wait for a process that has ended: its status (negative for a signal) and what it used."""
         with self._lock:
             _, status, usage = os.wait4(process.pid, 0)
@@ -104,6 +124,10 @@ class Family:
             pids |= {stray, *descendants(stray)}
         seen |= pids - {first}
         return Memory(sum(_rss_bytes(pid) for pid in pids), frozenset(pids))
+
+    def has_strays(self, folder: Path, seen: set[int]) -> bool:
+        """Whether a job left processes running that came back to us."""
+        return bool(self._strays(folder, seen))
 
     def _strays(self, folder: Path, seen: set[int]) -> list[int]:
         """Processes that came back to us and belong to this job."""

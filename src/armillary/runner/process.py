@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from armillary.runner.environment import arguments, variables
-from armillary.runner.family import Family, pss_bytes, read_and_written_bytes
+from armillary.runner.family import Child, Family, pss_bytes, read_and_written_bytes
 from armillary.runner.lease import Lease, Limits
 from armillary.runner.runtime import Command, End, Prepared, Program, Usage, Why
 
@@ -28,17 +28,22 @@ class ProcessRuntime:
     def start(self, command: Command, output: int) -> Program:
         """Start it in the job's folder."""
         process = self._family.start(command.arguments, command.folder, command.environment, output)
-        _limit(process.pid, command.limits)
-        return _Process(command, self._family, process, process.pid)
+        limit(process.pid, command.limits)
+        return Running(command, self._family, process, process.pid)
 
 
 @dataclass
-class _Process:
+class Running:
+    """A process that runs, with what it started."""
+
     command: Command
     family: Family
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[bytes] | Child"
     pid: int
     seen: set[int] = field(default_factory=set)
+
+    def ending(self) -> int:
+        return os.pidfd_open(self.pid)
 
     def measure(self, usage: Usage) -> Why | None:
         memory = self.family.memory(self.pid, self.command.folder, self.seen)
@@ -63,7 +68,7 @@ class _Process:
         return End(code, strays)
 
 
-def _limit(pid: int, limits: Limits) -> None:
+def limit(pid: int, limits: Limits) -> None:
     """Bounds that the kernel keeps between two samples; set from outside, so that starting stays cheap."""
     with contextlib.suppress(ProcessLookupError):
         resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))

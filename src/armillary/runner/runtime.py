@@ -15,7 +15,7 @@ from armillary.runner.failure import AttemptError
 from armillary.runner.lease import Lease, Limits
 
 Why = Literal["cancel", "preempt", "gone", "time", "memory", "disk"]
-Kind = Literal["process", "container"]
+Kind = Literal["process", "function", "container"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ class Program(Protocol):
     """A program that runs."""
 
     pid: int
-    """The process whose end is the program's, of this machine; nobody reaps it before `end` does."""
+    """Its first process, of this machine; nobody reaps it before `end` does."""
+
+    def ending(self) -> int:
+        """A new descriptor that can be read once the program has ended."""
 
     def measure(self, usage: Usage) -> Why | None:
         """Raise `usage` to what is used by now; the limit that the kernel says was passed, if one was."""
@@ -76,7 +79,7 @@ class Program(Protocol):
         """Send it to all of the program; not an error if it has ended."""
 
     def end(self, usage: Usage) -> End:
-        """Its process has ended: end what is left, and complete `usage`."""
+        """It has ended: end what is left, and complete `usage`."""
 
 
 class Runtime(Protocol):
@@ -92,14 +95,16 @@ class Runtime(Protocol):
 Runtimes = Mapping[Kind, Runtime]
 
 
-def kind_of(environment: Mapping[str, Any]) -> Kind:
+def kind_of(environment: Mapping[str, Any], run: Mapping[str, Any]) -> Kind:
     """The runtime that an algorithm needs."""
-    return "container" if "image" in environment else "process"
+    if "image" in environment:
+        return "container"
+    return "function" if "python" in run else "process"
 
 
 def choose(lease: Lease, runtimes: Runtimes) -> Runtime:
     """The runtime for a lease; `AttemptError` if this worker has none."""
-    kind = kind_of(lease.environment)
+    kind = kind_of(lease.environment, lease.spec["run"])
     if kind not in runtimes:
         raise AttemptError(
             ErrorClass.INFRASTRUCTURE,

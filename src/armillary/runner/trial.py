@@ -21,10 +21,11 @@ from armillary.runner.checkpoint import Packed
 from armillary.runner.environment import Environments
 from armillary.runner.family import Family
 from armillary.runner.fetch import copy_verified
+from armillary.runner.function import FunctionRuntime
 from armillary.runner.lease import InputFile, InputGranule, Lease, Limits, Object
 from armillary.runner.process import ProcessRuntime
 from armillary.runner.run import Orders, Workplace, run
-from armillary.runner.runtime import Prepared
+from armillary.runner.runtime import Prepared, Runtimes
 
 Json = dict[str, Any]
 SAMPLES = "samples"
@@ -70,8 +71,11 @@ def _run(
     environments = _FolderEnvironments(cache_folder, cache, family, folder)
     sink, orders = _Sink(keep), Orders()
     with ThreadPoolExecutor(2) as threads:
-        workplace = Workplace(work, cache, environments, {"process": ProcessRuntime(family)}, threads, sink)
+        functions = FunctionRuntime(family, patience_seconds=algorithm.resources.time_seconds)
+        runtimes: Runtimes = {"process": ProcessRuntime(family), "function": functions}
+        workplace = Workplace(work, cache, environments, runtimes, threads, sink)
         report = run(_lease(algorithm, granules, parameters), workplace, orders)
+        functions.close()
     log = b""
     while (chunk := orders.log.pending()) is not None:
         log += chunk.data

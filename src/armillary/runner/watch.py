@@ -83,7 +83,7 @@ class _Running:
         self.watch.on_start(self.started_at)
         self.next_sample = self.begun + self.watch.sample_seconds
         self.next_disk_sample = self.begun + min(self.watch.disk_sample_seconds, 1.0)
-        descriptor = os.pidfd_open(self.program.pid)
+        descriptor = self.program.ending()
         try:
             with self.watch.waiting():
                 self._follow(descriptor)

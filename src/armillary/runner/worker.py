@@ -20,6 +20,7 @@ from armillary.runner import checkpoint
 from armillary.runner.cache import Cache
 from armillary.runner.environment import Environments
 from armillary.runner.family import Family
+from armillary.runner.function import FunctionRuntime
 from armillary.runner.lease import Key, Lease, read_lease
 from armillary.runner.process import ProcessRuntime
 from armillary.runner.report import Report
@@ -98,6 +99,7 @@ class Worker:
         for loop in (self._lease, self._beat, self._listen, self._ship_logs):
             threading.Thread(target=self._forever, args=(loop,), name=loop.__name__, daemon=True).start()
         self._until_drained()
+        self._functions.close()
         if self._session is not None:
             self._session.leave("It was drained.")
 
@@ -353,12 +355,13 @@ class Worker:
     def _make_workplace(self) -> Workplace:
         options = self._options
         family = Family(is_whole=True)
+        self._functions = FunctionRuntime(family)
         cache = Cache(options.cache_folder, options.cache_bytes, fetch_through(self._current))
         return Workplace(
             folder=options.folder,
             cache=cache,
             environments=Environments(options.cache_folder, cache, family),
-            runtimes={"process": ProcessRuntime(family)},
+            runtimes={"process": ProcessRuntime(family), "function": self._functions},
             threads=ThreadPoolExecutor(8, thread_name_prefix="fetch"),
             sink=_ServerSink(self._session_of),
             grace_seconds=options.grace_seconds,
