@@ -140,6 +140,24 @@ class Instance:
         return self.get("/api/doctor", checksums=True)["findings"]
 
 
+@pytest.fixture
+def new_instance(tmp_path_factory):
+    """Start an instance of a test's own, with lines of `config.yaml` and variables of its own."""
+    made = []
+
+    def start(config: str = "", **environment: str) -> Instance:
+        home = tmp_path_factory.mktemp("instance")
+        (home / "config.yaml").write_text(config)
+        made.append(Instance(home, **environment))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.stop()
+        shutil.rmtree(one.home, ignore_errors=True)
+
+
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory):
     """A running instance; its own folder goes with it."""

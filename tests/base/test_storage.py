@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from armillary.base.errors import Conflict, NotFound, TransientError
+from armillary.base.errors import Conflict, NotFound, TransientError, UsageError
 from armillary.base.storage import Store, object_key
 from armillary.testing.disk import small_disk
 
@@ -76,3 +76,33 @@ async def test_a_full_disk_is_named_and_keeps_no_half(tmp_path):
         with pytest.raises(TransientError, match=r"The store's disk is full\. Free some space"):
             await store.write("a/b", chunks(bytes(1 << 20), bytes(1 << 20)))
         assert [key async for key, _size in store.list()] == []
+
+
+async def test_a_bucket_keeps_the_same_promises(bucket):
+    store = Store(f"s3://{bucket.name}/armillary", bucket.options)
+    await store.claim("one")
+    written = await store.write("a/with space/c", chunks(b"hello ", b"world"))
+    assert (written.size_bytes, written.sha256) == (11, hashlib.sha256(b"hello world").hexdigest())
+    assert await store.sizes(["a/with space/c", "a/none"]) == {"a/with space/c": 11, "a/none": None}
+    assert b"".join([part async for part in store.read("a/with space/c", 6, 9)]) == b"wor"
+    assert await store.sha256("a/with space/c") == written.sha256
+    assert [key async for key, _ in store.list()] == ["a/with space/c"]
+    with pytest.raises(Conflict, match="another instance"):
+        await Store(f"s3://{bucket.name}/armillary", bucket.options).claim("two")
+    await store.delete(["a/with space/c", "a/none"])
+    assert [key async for key, _ in store.list()] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "field"),
+    [
+        ("ftp://host/folder", {}, "store.url"),
+        ("s3://bucket", {"colour": "red"}, "store.options"),
+        ("s3://bucket", {"secret_access_key": "open"}, "store.options.secret_access_key"),
+    ],
+)
+def test_a_store_that_cannot_be_opened_names_the_setting(url, options, field):
+    with pytest.raises(UsageError) as refused:
+        Store(url, options)
+    assert refused.value.field == field
+    assert "open" not in str(refused.value).replace("opened", "")

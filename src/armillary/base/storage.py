@@ -43,7 +43,7 @@ class Store:
         self.root = Path(url).absolute() if "://" not in url else None
         if self.root:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._objects: Any = LocalStore(self.root) if self.root else from_url(url, config=options or {})  # type: ignore[call-overload]
+        self._objects: Any = LocalStore(self.root) if self.root else _remote(url, options or {})
         self._nonce = ""
 
     async def claim(self, instance: str) -> None:
@@ -171,6 +171,28 @@ class Store:
             part.unlink(missing_ok=True)
         await asyncio.to_thread(sync_folder, path.parent)
         return Written(size, digest.hexdigest())
+
+
+def _remote(url: str, options: dict[str, str]) -> Any:
+    """The object store of a URL; `UsageError` where the URL or an option is not understood."""
+    for name in options:
+        if any(word in name.lower() for word in ("secret", "password", "token", "access_key")):
+            raise UsageError(
+                f"store.options.{name} is a credential.",
+                "Put it into the server's environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY …).",
+                field=f"store.options.{name}",
+            )
+    # An endpoint without TLS is one's own: a test's server, or one behind a proxy on this host.
+    is_plain = options.get("endpoint", "").startswith("http:")
+    try:
+        return from_url(url, config=options, client_options={"allow_http": True} if is_plain else None)  # type: ignore[call-overload]
+    except obstore.exceptions.BaseError as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise UsageError(
+            f"The store {url} cannot be opened: {reason}.",
+            "Check store.url (s3://, gs://, az:// or a folder) and store.options.",
+            field="store.options" if "Configuration key" in reason else "store.url",
+        ) from error
 
 
 def read_or_make_secret(path: Path) -> bytes:

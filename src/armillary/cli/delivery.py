@@ -9,6 +9,7 @@ from armillary.cli.context import Context, GranuleName, Id, json_option, limit_o
 from armillary.cli.group import Noun
 from armillary.cli.output import Column, seconds, show_fields, show_json, show_list, state, when
 
+STATES = ("intended", "sent", "acknowledged", "rejected", "failed")
 COLUMNS: Sequence[Column] = (
     ("delivery", "id"),
     ("destination", "destination"),
@@ -28,7 +29,7 @@ def delivery() -> None:
 @delivery.command(
     "list", epilog="Examples:  armillary delivery list --state failed   armillary delivery list --granule product/x"
 )
-@click.option("--state", "wanted", help="pending, sent, acknowledged, rejected or failed.")
+@click.option("--state", "wanted", type=click.Choice(STATES), help="Only in this state.")
 @click.option("--granule", metavar="COLLECTION/ID", type=GranuleName(), help="Only of this granule.")
 @limit_option
 @json_option
