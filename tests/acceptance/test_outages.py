@@ -1,0 +1,102 @@
+"""PostgreSQL or one of two servers is killed while jobs run: no attempt is lost by an outage of ours, and work goes on."""
+
+import os
+import shutil
+import signal
+import time
+
+import pytest
+
+from armillary.base import postgres
+from armillary.testing.instance import Instance, attempts
+
+OUTAGE_SECONDS = 7  # twice the time to live of a worker, and more
+
+
+@pytest.fixture
+def database(tmp_path_factory):
+    """The home of a PostgreSQL that no server of ours looks after."""
+    home = tmp_path_factory.mktemp("database")
+    postgres.start(home)
+    yield home
+    postgres.stop(home)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def running(instance, *names):
+    """A job each, once all of them run, and the workers that run them."""
+    for name in names:
+        assert instance.ingest(name).returncode == 0
+    jobs = [instance.submit(name, seconds=OUTAGE_SECONDS + 3) for name in names]
+    instance.wait(lambda: all(instance.job(job)["state"] == "running" for job in jobs), "the start of the jobs")
+    return jobs
+
+
+def only_attempts(instance, jobs):
+    """All attempts of these jobs, once they have ended."""
+    return [attempts(instance.ended(job)) for job in jobs]
+
+
+def test_an_outage_of_the_database_loses_no_running_job(tmp_path, database):
+    instance = Instance(tmp_path / "home", "--dsn", postgres.dsn(database))
+    instance.start()
+    try:
+        instance.apply(tmp_path / "definitions")
+        jobs = running(instance, "one", "two", "three")
+        workers = instance.workers()
+        os.kill(postgres.is_running(database), signal.SIGKILL)
+        time.sleep(OUTAGE_SECONDS)
+        postgres.start(database)
+        assert only_attempts(instance, jobs) == [["succeeded"]] * 3
+        assert set(workers) <= set(instance.workers())
+        assert instance.ingest("four").returncode == 0
+        instance.wait(lambda: instance.product("four"), "a product of what came later")
+        assert instance.doctor() == []
+    finally:
+        instance.close()
+
+
+def test_a_killed_embedded_database_is_started_again_by_its_server(tmp_path):
+    instance = Instance(tmp_path / "home")
+    instance.start()
+    try:
+        instance.apply(tmp_path / "definitions")
+        jobs = running(instance, "one")
+        killed = instance.postgres()
+        instance.kill_postgres()
+        instance.wait(lambda: instance.postgres() not in (None, killed), "another PostgreSQL")
+        assert only_attempts(instance, jobs) == [["succeeded"]]
+        assert instance.doctor() == []
+    finally:
+        instance.close()
+
+
+def test_of_two_servers_one_dies_and_the_other_goes_on(tmp_path, database):
+    flags = ("--dsn", postgres.dsn(database), "--store", str(tmp_path / "store"))
+    first, second = (Instance(tmp_path / name, *flags) for name in ("first", "second"))
+    first.start()
+    second.start()
+    try:
+        first.apply(tmp_path / "definitions")
+        [job] = running(first, "one")
+        assert {one["holder"] for one in first.rows("select holder from singleton where name = 'pools'")} == {
+            server_of(first)
+        }
+        first.kill()
+        assert second.ingest("two").returncode == 0
+        second.wait(lambda: second.product("two"), "a product of what the other server ingested")
+        lost = second.ended(job)
+        assert attempts(lost) in (["lost", "succeeded"], ["succeeded"])  # its worker spoke to the first server alone
+        assert second.product("one")["revision"] == 1
+        assert second.rows("select holder from singleton where name = 'pools'") == [{"holder": server_of(second)}]
+        assert [len(second.jobs_of(name)) for name in ("one", "two")] == [2, 1]
+        assert second.rows("select count(*) from firing") == [{"count": 2}]
+        assert second.doctor() == []
+    finally:
+        second.close()
+        first.close()
+
+
+def server_of(instance):
+    [row] = instance.rows("select id from server where pid = %s", instance.process.pid)
+    return row["id"]
