@@ -1,5 +1,6 @@
 """Sentinel-1 products, as folders and zips, synthetic and real."""
 
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -56,6 +57,8 @@ def test_a_folder_tells_its_place_time_orbit_and_radar(samples) -> None:
     assert expected.items() <= item["properties"].items()
     data = [name for name, asset in item["assets"].items() if asset["roles"] == ["data"]]
     assert len(data) == 3
+    assert len(item["properties"]["s1:burst_ids"]) == 9
+    assert item["properties"]["s1:burst_ids"] == sorted(item["properties"]["s1:burst_footprints"])
     assert all((samples[0] / name).is_file() for name in item["assets"])
 
 
@@ -184,3 +187,37 @@ def test_a_real_archive_without_a_manifest_is_no_product(test_data) -> None:
     (path,) = (test_data / "insar" / "safe_annotations_other").glob("S1A*.zip")
     with pytest.raises(Refused, match="is not a SAFE product"):
         sentinel1_safe.read(path)
+
+
+@pytest.mark.real_data
+def test_real_bursts_have_their_identifiers_and_lie_within_the_product(test_data) -> None:
+    folder = test_data / "insar" / "safe_pair_morocco_eo_tools"
+    first, second = (sentinel1_safe.read(path) for path in sorted(folder.glob("*.zip")))
+    identifiers = first["properties"]["s1:burst_ids"]
+    assert len(identifiers) == 27
+    assert {"110431_IW1", "110431_IW2", "110430_IW3"} <= set(identifiers)
+    assert second["properties"]["s1:burst_ids"] == identifiers, "the same ground at both passes"
+    west, south, east, north = first["bbox"]
+    for geometry in first["properties"]["s1:burst_footprints"].values():
+        [ring] = geometry["coordinates"]
+        assert len(ring) == 5
+        assert all(west - 0.05 < x < east + 0.05 and south - 0.05 < y < north + 0.05 for x, y in ring)
+
+
+@pytest.mark.real_data
+def test_identifiers_of_older_products_follow_from_time_and_track(test_data, tmp_path) -> None:
+    """Burst by burst the definition gives what the processor has written since version 3.40."""
+    path = min((test_data / "insar" / "safe_pair_morocco_eo_tools").glob("*.zip"))
+    old = tmp_path / path.name
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(old, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            data = source.read(name)
+            target.writestr(name, re.sub(rb"<burstId.*?</burstId>", b"", data) if name.endswith(".xml") else data)
+    written, worked_out = (sentinel1_safe.read(each)["properties"] for each in (path, old))
+    assert worked_out["s1:burst_ids"] == written["s1:burst_ids"]
+
+
+def test_a_burst_number_that_is_none_is_refused(product) -> None:
+    edit(product, "<azimuthAnxTime>", "<burstId>x</burstId><azimuthAnxTime>", "annotation/*iw1*.xml")
+    with pytest.raises(Refused, match=r"burstId in annotation.*iw1.* is 'x', not a whole number"):
+        sentinel1_safe.read(product)

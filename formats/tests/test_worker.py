@@ -118,7 +118,8 @@ def test_a_refusal_is_quoted_and_one_without_words_gets_some(plugins, tmp_path) 
 def test_an_unknown_reader_is_told_the_known_ones() -> None:
     message = error_of(read="geotif")["message"]
     assert "No reader is named 'geotif'" in message
-    assert "fits, geotiff, hdf5, netcdf, sentinel-1-orbit, sentinel-1-safe" in message
+    known = "elevation, fits, geotiff, hdf5, netcdf, sentinel-1-calibration, sentinel-1-orbit, sentinel-1-safe"
+    assert known in message
     assert "cannot be loaded: ModuleNotFoundError" in error_of(read="no_such_module:read")["message"]
 
 

@@ -68,7 +68,10 @@ def test_a_locked_environment_is_built_once_and_used_offline(
         environment={"lock": "requirements.lock"},
     )
     assert bench.run(lease)["outcome"] == "succeeded"
-    assert bench.log() == b"from the lock True\n"
+    building, built, printed = bench.log().decode().splitlines()
+    assert building == "[armillary] building the environment: 1 packages of requirements.lock, once on this machine"
+    assert "the environment is built" in built
+    assert printed == "from the lock True"
     wheel.unlink()
     bench.workplace.environments._known.clear()
     report = bench.run(lease)

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from armillary_insar.errors import Refusal
 from armillary_insar.measurement import Measurement
-from armillary_insar.metadata import read_calibration, read_elevation, read_orbit, read_slc
 from armillary_insar.safe import burst_identifier, read_product
 from armillary_insar.simulator import tiff
 from armillary_insar.simulator.pair import MadePair
@@ -66,51 +64,3 @@ def test_annotation_of_an_older_processor_is_read(real_data: Path) -> None:
         assert product.mission in ("S1A", "S1B")
         numbers = [b.identifier for b in product.swaths["IW1"].bursts]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-
-
-def test_slc_item_has_bursts_and_track(volcano: MadePair) -> None:
-    item = read_slc(volcano.reference)
-    assert item["properties"]["sat:relative_orbit"] == 88
-    assert len(item["properties"]["s1:bursts"]) == 4
-    assert item["properties"]["s1:burst_ids"] == ["110431_IW1", "110431_IW2", "110432_IW1", "110432_IW2"]
-    west, south, east, north = item["bbox"]
-    assert west < -8.4 < east
-    assert south < 31.05 < north
-    for burst in item["properties"]["s1:bursts"]:
-        assert len({tuple(p) for p in burst["footprint"]}) == 4
-
-
-def test_real_slc_item(real_data: Path) -> None:
-    item = read_slc(sorted((real_data / "safe_pair_morocco_eo_tools").glob("*.zip"))[0])
-    assert len(item["properties"]["s1:bursts"]) == 27
-    assert item["properties"]["datetime"] == "2023-09-04T06:37:30.213065Z"
-
-
-def test_orbit_item_has_its_validity(volcano: MadePair, real_data: Path) -> None:
-    item = read_orbit(sorted((real_data / "poeorb_sentineleof").glob("*20231102*"))[0])
-    assert item["geometry"] is None
-    assert item["properties"]["start_datetime"] == "2023-10-12T22:59:42Z"
-    assert item["properties"]["s1:orbit_type"] == "AUX_POEORB"
-    assert read_orbit(volcano.orbits[0])["properties"]["platform"] == "sentinel-1a"
-
-
-def test_calibration_item(real_data: Path) -> None:
-    item = read_calibration(sorted((real_data / "aux_cal_sentinel1_reader").glob("S1A*"))[0])
-    assert item["properties"]["datetime"] == "2019-02-28T09:25:00Z"
-    assert item["properties"]["platform"] == "sentinel-1a"
-    assert "IW1" in item["properties"]["s1:swaths"]
-
-
-def test_elevation_item_names_its_datum(volcano: MadePair) -> None:
-    item = read_elevation(volcano.elevation)
-    assert item["properties"]["elevation:datum"] == "ellipsoid"
-    assert item["bbox"][0] < -8.4 < item["bbox"][2]
-
-
-def test_readers_refuse_what_they_do_not_know(tmp_path: Path) -> None:
-    (tmp_path / "x.SAFE").mkdir()
-    with pytest.raises(Refusal, match="not a SAFE"):
-        read_slc(tmp_path / "x.SAFE")
-    (tmp_path / "x.EOF").write_text("<a/>")
-    with pytest.raises(Refusal, match="not an orbit file"):
-        read_orbit(tmp_path / "x.EOF")

@@ -11,6 +11,7 @@ import pytest
 import rasterio
 from conftest import ONE_BURST, write_job
 
+from armillary_insar.elevation import choose_geoid
 from armillary_insar.errors import Refusal
 from armillary_insar.job import read_job, read_parameters
 from armillary_insar.process import prepare
@@ -143,6 +144,16 @@ def test_elevation_above_a_geoid_without_the_geoid(
     said = refusal(tmp_path / "job", replace(small, elevation=raised))
     assert "no geoid grid" in said.message
     assert said.exit_code == 10
+
+
+def test_the_geoid_of_the_elevation_is_chosen_among_several() -> None:
+    grids = [Path("egm96_15.gtx"), Path("us_nga_egm08_25.tif")]
+    assert choose_geoid(grids, "egm2008") == grids[1]
+    assert choose_geoid(grids, "egm96") == grids[0]
+    assert choose_geoid([Path("mine.tif")], "egm96") == Path("mine.tif")
+    assert choose_geoid([], "egm96") is None
+    with pytest.raises(Refusal, match="of 2 geoid grids none is named so"):
+        choose_geoid([Path("a.tif"), Path("b.tif")], "egm96")
 
 
 def test_antenna_pattern_of_ipf_002_36(small: MadePair, tmp_path: Path) -> None:

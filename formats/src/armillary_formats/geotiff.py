@@ -26,7 +26,7 @@ def read(path: Path) -> dict[str, Any]:
 
     try:
         # Files beside the raster are other granules' business, so GDAL does not look for them.
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), _quiet(), rasterio.open(path) as raster:
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), quiet(), rasterio.open(path) as raster:
             geometry = _footprint(raster, path.name)
             properties = {**_time(raster, path.name), **_projection(raster), **_raster(raster)}
             is_cog = raster.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
@@ -44,7 +44,7 @@ def read(path: Path) -> dict[str, Any]:
     }
 
 
-def _quiet() -> Any:
+def quiet() -> Any:
     """A raster without a geographic reference is an answer, not a warning."""
     import warnings
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from xml.etree.ElementTree import Element
 
-from armillary_formats import archive, footprint, markup, tiff, times
+from armillary_formats import archive, footprint, markup, sentinel1_bursts, tiff, times
 from armillary_formats.refusal import Refused
 
 PRODUCT_ID = re.compile(r"S1[A-Z]_\w{2}_[A-Z]{3}[FHM_]_[0-2_][SA][A-Z]{2}_\d{8}T\d{6}_\d{8}T\d{6}_\w{6}_\w{6}_\w{4}")
@@ -18,6 +18,7 @@ ANNOTATION = re.compile(r"annotation/(s1[a-z]-[^/]+)\.xml", re.IGNORECASE)
 MEASUREMENT = re.compile(r"measurement/(s1[a-z]-[^/]+)\.tiff?", re.IGNORECASE)
 MOST_MANIFEST_BYTES = 16 * 1024**2
 MOST_ANNOTATION_BYTES = 256 * 1024**2
+MOST_TREE_BYTES = 64 * 1024**2
 MOST_MISSING_NAMED = 50
 
 SAFE = "{http://www.esa.int/safe/sentinel-1.0}"
@@ -51,6 +52,7 @@ def read(path: Path) -> dict[str, Any]:
         annotations = [_annotation(tree, root + name) for name in sorted(files) if ANNOTATION.fullmatch(name)]
         geometry = footprint.polygon(_corners(manifest), "The footprint in manifest.safe")
         properties = _properties(manifest, annotations) | _missing(manifest, files)
+        properties |= _bursts(tree, root, files, properties)
     return {
         **_identity(path, root),
         "geometry": geometry,
@@ -91,6 +93,18 @@ def _annotation(tree: archive.Tree, name: str) -> dict[str, str]:
     with tree.open(name) as stream:
         texts = markup.first_texts(_chunks(stream), ANNOTATED.values(), name)
     return {field: texts[element] for field, element in ANNOTATED.items() if element in texts}
+
+
+def _bursts(tree: archive.Tree, root: str, files: dict[str, int], properties: dict[str, Any]) -> dict[str, Any]:
+    """Which bursts an IW SLC product holds, and where; polarisations share them, so one is read."""
+    if (properties["sar:instrument_mode"], properties["sar:product_type"]) != ("IW", "SLC"):
+        return {}
+    first = {match[1][:10]: name for name in sorted(files, reverse=True) if (match := ANNOTATION.fullmatch(name))}
+    bursts = []
+    for name in sorted(first.values()):
+        annotation = markup.tree(archive.read_bytes(tree, root + name, MOST_TREE_BYTES), name)
+        bursts += sentinel1_bursts.read(annotation, properties["sat:relative_orbit"], name)
+    return sentinel1_bursts.told(bursts)
 
 
 def _chunks(stream: IO[bytes]) -> Iterator[bytes]:

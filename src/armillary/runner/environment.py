@@ -12,8 +12,9 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import metadata
@@ -28,6 +29,8 @@ from armillary.runner.failure import AttemptError, from_error, from_os_error
 from armillary.runner.family import MARK, Family
 from armillary.runner.lease import Lease, Object
 from armillary.runner.runtime import Prepared
+
+Say = Callable[[str], object]
 
 BUILD_SECONDS = 3600
 DONE = ".complete"
@@ -62,26 +65,26 @@ class Environments:
         """What was prepared before, without waiting for anything."""
         return self._without_bundle(lease) if lease.bundle is None else self._known.get(_key(lease))
 
-    def prepare(self, lease: Lease) -> Prepared:
-        """What the lease's algorithm runs in; made if this host has none yet."""
+    def prepare(self, lease: Lease, say: Say = str) -> Prepared:
+        """What the lease's algorithm runs in; made if this host has none yet, and `say` hears when that takes long."""
         if lease.bundle is None:
             return self._without_bundle(lease)
-        prepared = self._around(self._unpacked(lease.bundle), lease.bundle.sha256, lease.environment)
+        prepared = self._around(self._unpacked(lease.bundle), lease.bundle.sha256, lease.environment, say)
         self._known[_key(lease)] = prepared
         return prepared
 
-    def prepare_folder(self, folder: Path, environment: Mapping[str, Any]) -> Prepared:
+    def prepare_folder(self, folder: Path, environment: Mapping[str, Any], say: Say = str) -> Prepared:
         """The same for a folder that is unpacked already."""
-        return self._around(folder, hashlib.sha256(os.fsencode(folder)).hexdigest(), environment)
+        return self._around(folder, hashlib.sha256(os.fsencode(folder)).hexdigest(), environment, say)
 
     def _without_bundle(self, lease: Lease) -> Prepared:
         is_built_in = lease.spec["run"].get("command", [""])[0] in BUILT_IN
         record = {"kind": "built-in"} if is_built_in else {"kind": "site"} | self._site
         return Prepared(self._python, (self._python.parent,), (), is_built_in, record)
 
-    def _around(self, bundle: Path, name: str, environment: Mapping[str, Any]) -> Prepared:
+    def _around(self, bundle: Path, name: str, environment: Mapping[str, Any], say: Say) -> Prepared:
         lock = environment.get("lock")
-        python = self._built(bundle / lock) if lock else self._python
+        python = self._built(bundle / lock, say) if lock else self._python
         programs = self._programs(bundle, name, python)
         source = bundle / "src" if (bundle / "src").is_dir() else bundle
         record = {"kind": "lock", "sha256": _sha256(bundle / lock)} if lock else {"kind": "site"} | self._site
@@ -139,7 +142,7 @@ class Environments:
 
     # The environment -------------------------------------------------------------------------------------------
 
-    def _built(self, lock: Path) -> Path:
+    def _built(self, lock: Path, say: Say) -> Path:
         """The Python of the environment that a lock file describes."""
         key = hashlib.sha256(f"{_sha256(lock)}\n{self._python_name}".encode()).hexdigest()[:32]
         place = self._folder / "environments" / key
@@ -150,13 +153,14 @@ class Environments:
             # Scripts in an environment name its folder, so it is made in place, and is whole once it says so.
             if not (place / DONE).exists():
                 shutil.rmtree(place, ignore_errors=True)
-                self._build(lock, place)
+                self._build(lock, place, say)
                 crash_point("environment.before-complete")
                 (place / DONE).touch()
         return python
 
-    def _build(self, lock: Path, place: Path) -> None:
+    def _build(self, lock: Path, place: Path, say: Say) -> None:
         python = place / "bin" / "python"
+        begun, packages = time.monotonic(), _packages(lock)
         # A runner that is started by its full path has the uv of its own environment.
         if uv := shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent)):
             make = [uv, "venv", "--quiet", "--python", str(self._python), str(place)]
@@ -165,9 +169,11 @@ class Environments:
             make = [str(self._python), "-m", "venv", str(place)]
             fill = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         self._run(make, "Making the environment")
-        if any(line.strip() and not line.lstrip().startswith("#") for line in lock.read_text().splitlines()):
+        if packages:
+            say(f"building the environment: {packages} packages of {lock.name}, once on this machine")
             # Python compiles what a program loads when it loads it; a large environment holds far more than that.
             self._run([*fill, "--no-deps", "--require-hashes", "-r", str(lock)], "Installing what the lock names")
+            say(f"the environment is built, in {time.monotonic() - begun:.0f} s")
 
     def _run(self, command: list[str], doing: str) -> None:
         environment = os.environ | {"UV_PYTHON_DOWNLOADS": "never"}
@@ -269,6 +275,11 @@ def _scripts(bundle: Path) -> dict[str, str]:
         return {}
     scripts = project.get("scripts", {})
     return {name: target for name, target in scripts.items() if "/" not in name and isinstance(target, str)}
+
+
+def _packages(lock: Path) -> int:
+    """How many requirements a lock file names; their hashes are on indented lines."""
+    return sum(line[:1].strip() not in ("", "#") for line in lock.read_text().splitlines())
 
 
 def _make_read_only(folder: Path) -> None:

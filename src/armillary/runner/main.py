@@ -38,7 +38,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--idle-exit", default=None, help="Leave after so long without a job, as in 5m.")
 @click.option("--drain", default="10s", help="After SIGTERM, how long jobs may take to end by themselves.")
 @click.option("--grace", default="30s", help="How long a job may take to stop when it is asked to.")
-@click.option("--checkpoint", default="3m", help="How often checkpoints are saved.")
+@click.option("--checkpoint", envvar="ARMILLARY_CHECKPOINT", default="3m", help="How often checkpoints are saved.")
 @click.option("--verbose", is_flag=True, help="Say more.")
 def main(
     url: str,

@@ -200,7 +200,13 @@ class _Attempt:
 
     def _prepare(self) -> Prepared:
         with self.workplace.turn.left():
-            return self.workplace.environments.prepare(self.lease)
+            return self.workplace.environments.prepare(self.lease, self._say)
+
+    def _say(self, text: str) -> None:
+        """Tell of work before the program's own, which may take minutes."""
+        self.orders.log.note(text)
+        self.orders.progress = {"stage": "environment", "message": text}
+        self.orders.on_change()
 
     def _send(self, granules: Sequence[GranuleSource]) -> list[dict[str, Any] | ArmillaryError]:
         if self.timing.run_seconds > LONG_SECONDS:  # it is not our turn

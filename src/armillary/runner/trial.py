@@ -18,7 +18,7 @@ from armillary.base.ids import check_name
 from armillary.client.upload import GranuleSource
 from armillary.runner.cache import Cache
 from armillary.runner.checkpoint import Packed
-from armillary.runner.environment import Environments
+from armillary.runner.environment import Environments, Say
 from armillary.runner.family import Family
 from armillary.runner.fetch import copy_verified
 from armillary.runner.function import FunctionRuntime
@@ -110,8 +110,8 @@ class _FolderEnvironments(Environments):
     def known(self, lease: Lease) -> Prepared | None:  # noqa: ARG002
         return None
 
-    def prepare(self, lease: Lease) -> Prepared:
-        return self.prepare_folder(self._bundle, lease.environment)
+    def prepare(self, lease: Lease, say: Say = str) -> Prepared:
+        return self.prepare_folder(self._bundle, lease.environment, say)
 
 
 @dataclass

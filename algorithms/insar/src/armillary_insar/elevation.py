@@ -1,5 +1,6 @@
 """Elevation: tiles on one latitude–longitude grid, as heights above the WGS84 ellipsoid, never above a geoid."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def read_elevation(
     paths: list[Path],
     bounds: tuple[float, float, float, float],
     datum: str = "auto",
-    geoid: Path | None = None,
+    geoids: Sequence[Path] = (),
     fill: float | None = None,
 ) -> Elevation:
     """Tiles merged over `bounds` (west, south, east, north) at the finest tile's step, referred to the ellipsoid."""
@@ -126,7 +127,7 @@ def read_elevation(
     result = Elevation(
         transform.f + transform.e / 2, transform.c + transform.a / 2, transform.e, transform.a, merged, used
     )
-    return result if used == "ellipsoid" else add_geoid(result, geoid)
+    return result if used == "ellipsoid" else add_geoid(result, choose_geoid(geoids, used))
 
 
 def vertical_datum(path: Path) -> str | None:
@@ -200,6 +201,17 @@ def _read_onto(file: Any, flat: CRS, transform: Affine, rows: int, columns: int)
 
 def _whole(x: float) -> bool:
     return abs(x - round(x)) < 1e-4
+
+
+def choose_geoid(geoids: Sequence[Path], datum: str) -> Path | None:
+    """The grid that is named as the datum is; where several are given and none is, nobody can tell."""
+    named = [path for path in geoids if any(word in path.name.lower() for word in SYNONYMS[datum])]
+    if len(geoids) > 1 and not named:
+        raise Refusal(
+            f"The elevation is above {datum.upper()}, and of {len(geoids)} geoid grids none is named so.",
+            "Give the one grid that belongs to the elevation.",
+        )
+    return next(iter(named or geoids), None)
 
 
 def add_geoid(elevation: Elevation, geoid: Path | None) -> Elevation:

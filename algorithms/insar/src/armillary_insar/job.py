@@ -59,6 +59,8 @@ class Job:
         return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
     def progress(self, fraction: float, stage: str, message: str) -> None:
+        """Say how far it is: to the runner as data, and in words to the job's log."""
+        print(f"{100 * fraction:3.0f} %  {stage}: {message}", flush=True)
         with (self.folder / "progress.jsonl").open("a") as log:
             log.write(json.dumps({"fraction": round(fraction, 4), "stage": stage, "message": message}) + "\n")
 

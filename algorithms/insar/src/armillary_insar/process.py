@@ -177,7 +177,7 @@ def elevation_under(job: Job, plan: PairPlan, orbit: OrbitPolynomial) -> tuple[E
     ]
     geoids = [f for folder in job.paths("geoid") for f in files_in(folder, (".gtx", ".tif", ".tiff"))]
     p = job.parameters
-    elevation = read_elevation(tiles, bounds, p.elevation_datum, geoids[0] if geoids else None, p.elevation_fill)
+    elevation = read_elevation(tiles, bounds, p.elevation_datum, geoids, p.elevation_fill)
     rings = []
     for pair in plan.bursts:
         (near, far), (top, bottom) = pair.burst.valid_samples, pair.burst.valid_lines

@@ -206,7 +206,7 @@ def _swath_timing(scene: Scene, width: int, height: int) -> str:
 
 
 def _geolocation_grid(scene: Scene, swath: str, width: int, height: int) -> str:
-    cells = [(i * height // 4, j * width // 8) for i in range(5) for j in range(9)]
+    cells = [(i * (height // BURSTS), j * width // 8) for i in range(BURSTS + 1) for j in range(9)]
     points = "\n".join(_grid_point(scene, swath, cell, (cell[0] / height, cell[1] / width)) for cell in cells)
     return f"""<geolocationGrid><geolocationGridPointList count="{len(cells)}">
 {points}
