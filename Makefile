@@ -16,7 +16,8 @@ MAKEFLAGS += --no-print-directory
 help: ## Say what there is to do
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
 
-demo: $(READY) ## From raw scenes to a delivered product, with a worker killed on the way
+demo: $(READY) ## From radar scenes to a delivered interferogram, with a worker killed on the way
+	@$(MAKE) -C algorithms/insar env UV=$(UV)
 	@$(BIN)/python examples/demo/demo.py $(ARGS)
 
 test: $(PARTS:%=test-%) ## Run all tests (PARTS="core insar cube", ARGS=… for pytest)

@@ -18,12 +18,14 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import fft
 
+from armillary_insar.safe import read_product
 from armillary_insar.simulator import pair as pairs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -38,7 +40,10 @@ def main() -> None:
     if options.real_burst:
         table("IW1 burst 1 over the real elevation, ARMILLARY_TEST_DATA", real_burst(work / "burst"))
         return
-    made, told = pair(work, options.bursts)
+    if options.seams:
+        table("seams of two subswaths by three full bursts, coherence 0.93 to 0.97", coherent_seams(work))
+        return
+    made, told = pair(work, {f"IW{k}": options.bursts for k in (1, 2, 3)}, (0.45, 0.92))
     print(f"pair: {told}")
     if not options.skip_bounds:
         table("bounds of this machine, one thread", bounds(work))
@@ -50,6 +55,7 @@ def main() -> None:
     print(
         f"\nprocessed {len(quality['bursts'])} bursts, {samples / 1e6:.0f} million samples a date: {wall:.1f} s, "
         f"{cpu:.1f} CPU s, peak {peak / 2**20:.2f} GiB, {cpu / samples * 34.74e6:.2f} CPU s per 34.7 million samples; "
+        f"{cpu / wall:.2f} processors busy; "
         f"load {os.getloadavg()[0]:.1f}"
     )
     table("stages", {k: f"{v['wall_s']:8.1f} s wall {v['cpu_s']:8.1f} s CPU" for k, v in quality["seconds"].items()})
@@ -70,6 +76,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--swaths", nargs="*", default=[])
     parser.add_argument("--skip-bounds", action="store_true")
     parser.add_argument("--two", action="store_true", help="also two jobs side by side against one after the other")
+    parser.add_argument("--seams", action="store_true", help="instead: seams where speckle does not hide them")
     parser.add_argument("--real-burst", action="store_true", help="instead: one full burst over real elevation")
     return parser.parse_args()
 
@@ -85,7 +92,6 @@ def real_burst(out: Path) -> dict[str, str]:
     from armillary_insar.measurement import Measurement
     from armillary_insar.orbit import read_eof
     from armillary_insar.pairing import plan_pair
-    from armillary_insar.safe import read_product
     from armillary_insar.simulator.deformation import Mogi
     from armillary_insar.simulator.scene import make_scene
 
@@ -122,7 +128,7 @@ def real_burst(out: Path) -> dict[str, str]:
         & (latitude > float(grid.latitudes()[-1]) + margin)
     )
     tile.count[~known] = 0
-    seen = burst_accuracy(pair, tile, plan.mosaic, Truth.load(made.truth, plan.mosaic))
+    seen = burst_accuracy(setup, tile, plan.mosaic, Truth.load(made.truth, plan.mosaic))
     return {
         "CPU seconds of the burst, after compilation": f"{spent[1]:.2f}",
         "peak memory with the simulator's (GiB)": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f}",
@@ -135,21 +141,38 @@ def real_burst(out: Path) -> dict[str, str]:
     }
 
 
-def pair(work: Path, bursts: int) -> tuple[pairs.MadePair, str]:
-    """The pair in the work folder, simulated if it is not there yet."""
+def coherent_seams(work: Path) -> dict[str, str]:
+    """Phase steps between bursts and subswaths of one mosaic over ground that does not move."""
+    made, told = pair(work, {"IW1": 3, "IW2": 3}, (0.93, 0.97))
+    print(f"pair: {told}")
+    bursts = [b.identifier for b in read_product(made.reference).swaths["IW1"].bursts[:3]]
+    job = write_job(work / "job-seams", made, ["IW1", "IW2"], bursts)
+    run(job)
+    quality = json.loads(next((job.parent / "outputs" / "interferogram").glob("*/quality.json")).read_text())
+    rows = {}
+    for one in quality["seams"]:
+        kind = "along the track" if one["along_track"] else "between subswaths"
+        rows[f"{' – '.join(one['between'])}, {kind}"] = f"{one['phase_mrad']:+7.2f} ± {one['sigma_mrad']:.2f} mrad"
+    return rows
+
+
+def pair(work: Path, bursts: dict[str, int], coherence: tuple[float, float]) -> tuple[pairs.MadePair, str]:
+    """The pair in the work folder with so many bursts of each subswath, simulated if it is not there yet."""
     data = os.environ.get("ARMILLARY_TEST_DATA")
     real = sorted(Path(data, "insar/safe_pair_morocco_eo_tools").glob("*.zip")) if data else []
-    out = work / f"pair-{'real-grid' if real else 'made-up'}-{bursts}"
+    named = "-".join(f"{name.lower()}x{count}" for name, count in bursts.items())
+    out = work / f"pair-{'real-grid' if real else 'made-up'}-{named}"
     mark = out / "simulated.json"
     if not mark.exists():
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         start, cpu = time.perf_counter(), time.process_time()
         if real:
-            selection = {f"IW{k}": list(range(bursts)) for k in (1, 2, 3)}
-            made = pairs.fill_real(real[0], real[1], out, None, selection, "none", (0.45, 0.92), 5, 2)
+            selection = {name: list(range(count)) for name, count in bursts.items()}
+            pairs.fill_real(real[0], real[1], out, None, selection, "none", coherence, 5, 2)
         else:
-            made = pairs.make_pair(pairs.PairSpec(swaths=pairs.FULL, source="none", seed=5), out)
+            swaths = tuple(replace(s, bursts=bursts[s.name]) for s in pairs.FULL if s.name in bursts)
+            pairs.make_pair(pairs.PairSpec(swaths=swaths, source="none", coherence=coherence, seed=5), out)
         mark.write_text(json.dumps({"wall_s": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}))
     safes = sorted(out.glob("*.SAFE"))
     made = pairs.MadePair(
@@ -158,7 +181,7 @@ def pair(work: Path, bursts: int) -> tuple[pairs.MadePair, str]:
     spent = json.loads(mark.read_text())
     return made, (
         f"{out.name}, simulated in {spent['wall_s']:.0f} s wall, {spent['cpu_s']:.0f} CPU s "
-        f"({spent['cpu_s'] / (3 * bursts):.1f} per burst of both dates)"
+        f"({spent['cpu_s'] / sum(bursts.values()):.1f} per burst of both dates)"
     )
 
 
@@ -233,8 +256,6 @@ def run(job: Path) -> tuple[float, float, float]:
 
 
 def samples_of(made: pairs.MadePair, bursts: list[str]) -> int:
-    from armillary_insar.safe import read_product
-
     swaths = read_product(made.reference).swaths
     return sum(swaths[b.split("-")[0]].lines_per_burst * swaths[b.split("-")[0]].samples_per_burst for b in bursts)
 
@@ -245,6 +266,7 @@ def against_truth(job: Path, truth: Path) -> dict[str, str]:
 
     rows = compare(job, truth)
     worst = {
+        "coherence seen less foreseen": max((r.mean_coherence - r.true_coherence for r in rows), key=abs),
         "rms / bound, looks from the windows": max(r.ratio_ideal for r in rows),
         "rms / bound, looks measured on the image": max(r.ratio_measured for r in rows),
         "largest |bias| (mrad)": max(abs(r.bias_mrad) for r in rows),
@@ -258,8 +280,6 @@ def against_truth(job: Path, truth: Path) -> dict[str, str]:
 
 def side_by_side(work: Path, made: pairs.MadePair) -> str:
     """Two jobs of a few bursts at once, against one after the other."""
-    from armillary_insar.safe import read_product
-
     chosen = [b.identifier for b in read_product(made.reference).swaths["IW1"].bursts[:3]]
     jobs = [write_job(work / f"two-{k}", made, ["IW1"], chosen) for k in range(4)]
     start = time.perf_counter()

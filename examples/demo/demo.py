@@ -1,4 +1,4 @@
-"""The main job, watched: scenes in, matched by a rule, processed while a worker dies, delivered and acknowledged.
+"""The main job, watched: radar scenes in, an interferogram out though its worker dies, delivered and acknowledged.
 
 Everything is done through the command line, as a person would; what is run is shown. A second run takes up what is there.
 """
@@ -11,15 +11,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = Path(os.environ.get("ARMILLARY_DEMO_HOME", ROOT / ".demo"))
 LANDING, ARCHIVE, DEFINITIONS = HOME / "landing", HOME / "archive", HOME / "definitions"
-PATIENCE_SECONDS = 180.0
-PACE_SECONDS = 4.0  # how long the algorithm takes, so that there is time to kill its worker
+SIMULATE = ROOT / ".venvs" / "insar" / "bin" / "armillary-insar"
+PATIENCE_SECONDS = 600.0
+LOGS: list[Thread] = []  # that are being shown
 STAGE = "\033[1m{}\033[0m" if sys.stdout.isatty() else "{}"
 
 
@@ -27,21 +30,23 @@ def main() -> None:
     """Tell the story."""
     began = time.monotonic()
     stages = Stages()
-    with stages("make two scenes, their orbits and an elevation model"):
+    with stages("simulate two radar scenes over a volcano that rises, their orbits and an elevation model"):
         made = make_samples()
     with stages("start Armillary and a small archive"):
         start_server()
         archive = start_archive()
-    with stages("apply collections, algorithm, rules and a delivery"):
+    with stages("apply the algorithm's own folder, a delivery and a pool with a price"):
         apply_definitions(archive)
     with stages("ingest what landed"):
         armillary("ingest", str(LANDING))
-    with stages("a rule submits jobs; kill a worker in the middle of one"):
+    with stages("the rule fires on the pair; kill the job's worker once a checkpoint is saved"):
         killed = kill_a_worker()
-    with stages("wait for the products"):
-        jobs = wait_for("two products", finished_jobs)
+    with stages("another worker goes on from the checkpoint"):
+        jobs = wait_for("product", finished_jobs)
+        for log in LOGS:
+            log.join(PATIENCE_SECONDS)
     with stages("the archive refuses the first notification; the delivery is tried again"):
-        deliveries = wait_for("two acknowledgements", acknowledged)
+        deliveries = wait_for("acknowledgement", acknowledged)
     with stages("does everything agree? (armillary doctor --checksums)"):
         armillary("doctor", "--checksums")
     report(stages, jobs, deliveries, killed, made, time.monotonic() - began)
@@ -63,19 +68,22 @@ class Stages:
 
 
 def make_samples() -> bool:
-    """Small valid products of our own, once; whether they were made now."""
-    if (LANDING / ".complete").exists():
+    """A pair whose every phase is known, once; whether it was made now."""
+    if (HOME / "landed").exists():
         print("    there already")
         return False
     shutil.rmtree(LANDING, ignore_errors=True)
-    run([sys.executable, "-m", "armillary_formats.samples", str(LANDING)])
-    (LANDING / ".complete").touch()
+    run([str(SIMULATE), "simulate", "--crop", str(LANDING)])
+    shutil.move(LANDING / "truth", HOME / "truth")  # what the answer ought to be does not land
+    (HOME / "landed").touch()
     return True
 
 
 def start_server() -> None:
     """`armillary up`, in the background, at a free port."""
     if not answers():
+        # Workers save checkpoints every three minutes; this job takes less than one.
+        os.environ["ARMILLARY_CHECKPOINT"] = "1s"
         armillary("up", "--detach", "--port", "0")
 
 
@@ -104,33 +112,46 @@ def start_archive() -> str:
 
 
 def apply_definitions(archive: str) -> None:
-    """The algorithm's own folder, and the delivery with the archive's address."""
+    """The algorithm's own folder as it is, and the delivery with the archive's address."""
     DEFINITIONS.mkdir(parents=True, exist_ok=True)
     text = (ROOT / "examples" / "demo" / "delivery.yaml").read_text()
     (DEFINITIONS / "delivery.yaml").write_text(text.replace("ARCHIVE", archive))
-    folder = ROOT / "algorithms" / "browse"
-    rules = (folder / "rules.yaml").read_text()
-    # Slow the algorithm down a little, so that its worker can be killed on stage.
-    (DEFINITIONS / "rules.yaml").write_text(
-        rules.replace("then: {run: browse", f"then: {{parameters: {{pace_seconds: {PACE_SECONDS}}}, run: browse")
-    )
-    armillary("apply", str(folder))
+    armillary("apply", str(ROOT / "algorithms" / "insar"))
     armillary("apply", str(DEFINITIONS))
 
 
 def kill_a_worker() -> str | None:
-    """SIGKILL the worker of a running job, with everything that it runs; None if all was done before."""
+    """SIGKILL the worker of the running job, with everything that it runs; None if all was done before."""
     if finished_jobs():
-        print("    the products are there already: nothing to kill")
+        print("    the product is there already: nothing to kill")
         return None
-    job = wait_for("a running job", lambda: next(iter(jobs_of("browse", "running")), None))
-    time.sleep(1.0)  # into the middle of it
-    attempt = job_details(job["id"])["attempts"][-1]
+    job = str(wait_for("job", lambda: next(iter(jobs_of("insar")), None))["id"])
+    follow_log(job)
+    attempt = wait_for("attempt", lambda: job_details(job)["attempts"])[-1]
     worker = next(one for one in listed("worker", "list") if one["id"] == attempt["worker_id"])
-    print(f"    kill -9 worker {worker['pid']}, which runs attempt {attempt['number']} of job {job['id']}")
+    saved = HOME / "store" / "checkpoints" / job
+    wait_for("saved checkpoint", lambda: saved.is_dir() and any(saved.iterdir()))
     for pid in [*descendants(worker["pid"]), worker["pid"]]:
-        os.kill(pid, signal.SIGKILL)
-    return str(job["id"])
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    print(f"    kill -9 {worker['pid']}: the worker that runs attempt {attempt['number']} of job {job}", flush=True)
+    return job
+
+
+def follow_log(job: str) -> None:
+    """Show what the job says, attempt after attempt, while the story goes on."""
+    print(f"    $ armillary job logs {job} --follow", flush=True)
+    process = subprocess.Popen(
+        command("job", "logs", job, "--follow"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+    def show() -> None:
+        assert process.stdout
+        for line in process.stdout:
+            print(f"        {line.rstrip()}", flush=True)
+
+    LOGS.append(Thread(target=show, daemon=True))
+    LOGS[-1].start()
 
 
 def descendants(pid: int) -> list[int]:
@@ -140,20 +161,22 @@ def descendants(pid: int) -> list[int]:
 
 
 def finished_jobs() -> list[dict[str, Any]] | None:
-    """The two jobs of the algorithm, once both have succeeded."""
-    jobs = jobs_of("browse", "succeeded")
-    return jobs if len(jobs) >= 2 else None
+    """The job of the algorithm, once it has succeeded."""
+    jobs = jobs_of("insar")
+    if failed := [job for job in jobs if job["state"] == "failed"]:
+        sys.exit(f"The job has failed: {failed[0]['reason']}")
+    return [job for job in jobs if job["state"] == "succeeded"] or None
 
 
 def acknowledged() -> list[dict[str, Any]] | None:
-    """The deliveries, once the archive has acknowledged both."""
+    """The delivery, once the archive has acknowledged it."""
     found = listed("delivery", "list")
-    return found if sum(one["state"] == "acknowledged" for one in found) >= 2 else None
+    return found if any(one["state"] == "acknowledged" for one in found) else None
 
 
-def jobs_of(algorithm: str, state: str) -> list[dict[str, Any]]:
-    """Jobs of an algorithm in a state."""
-    return listed("job", "list", "--algorithm", algorithm, "--state", state)
+def jobs_of(algorithm: str) -> list[dict[str, Any]]:
+    """Jobs of an algorithm."""
+    return listed("job", "list", "--algorithm", algorithm)
 
 
 def job_details(job: str) -> dict[str, Any]:
@@ -175,28 +198,38 @@ def report(
     for title, took in stages.times:
         print(f"  {took:6.1f} s  {title}")
     print(f"  {seconds:6.1f} s  in all\n")
-    print(f"  {'job':38}{'attempts':34}{'CPU s':>7}{'MiB':>7}  product")
-    for job in (job_details(one["id"]) for one in jobs):
-        outcomes = ", ".join(f"{attempt['number']} {attempt['outcome']}" for attempt in job["attempts"])
-        usage = job["attempts"][-1].get("usage") or {}
-        product = job["outputs"][0]
-        memory = usage.get("peak_memory_bytes", 0) / 2**20
-        print(f"  {job['id']:38}{outcomes:34}{usage.get('cpu_seconds', 0):7.1f}{memory:7.0f}  {product['id']}")
+    [price] = [one["spec"]["scale"]["cost_per_hour"] for one in listed("pool", "list") if one["id"] == "default"]
+    job = job_details(jobs[0]["id"])
+    print(f"  job {job['id']}")
+    print(f"  {'attempt':10}{'outcome':12}{'took s':>8}{'CPU s':>8}{'MiB':>8}{'cost':>10}")
+    for attempt in job["attempts"]:
+        print(row(attempt, price))
+    print(f"  product {job['outputs'][0]['id']}")
     for one in deliveries:
         print(f"  delivery to {one['destination']}: {one['state']}: {one['granule']}")
     if killed:
         print(
-            f"\n  Worker killed during job {killed}: its first attempt is lost, its second published the product, once."
+            f"\n  Worker killed during job {killed}: its first attempt is lost, its second went on and published once."
         )
     if not made:
         print("\n  This home had been used before: what was there was taken up. `make clean` begins anew.")
     server = json.loads((HOME / "run" / "server.json").read_text())
-    product = job_details(jobs[0]["id"])["outputs"][0]
+    product = job["outputs"][0]
     print(STAGE.format("\nArmillary goes on running"))
     print(f"  sign in (once)   {server['sign_in']}")
-    print(f"  a product        {server['url']}/granules/{product['collection']}/{product['id']}")
+    print(f"  the product      {server['url']}/granules/{product['collection']}/{product['id']}")
     print(f"  look again       .venv/bin/armillary --home {HOME} status")
     print(f"  stop             .venv/bin/armillary --home {HOME} down")
+
+
+def row(attempt: dict[str, Any], price: float) -> str:
+    """An attempt's line of the table; its cost is its time at the price of its worker's hour."""
+    usage = attempt.get("usage") or {}
+    began, ended = (datetime.fromisoformat(attempt[field]) for field in ("leased_at", "ended_at"))
+    seconds = (ended - began).total_seconds()
+    memory, cpu = usage.get("peak_memory_bytes", 0) / 2**20, usage.get("cpu_seconds", 0)
+    cells = f"{seconds:8.1f}{cpu:8.1f}{memory:8.0f}{seconds / 3600 * price:10.4f}"
+    return f"  {attempt['number']:<10}{attempt['outcome']:12}{cells}"
 
 
 def wait_for(what: str, question: Callable[[], Any]) -> Any:
@@ -206,9 +239,9 @@ def wait_for(what: str, question: Callable[[], Any]) -> Any:
         if time.monotonic() > deadline:
             armillary("status")
             sys.exit(
-                f"There were no {what} within {PATIENCE_SECONDS:.0f} s; `armillary --home {HOME} job list` says more."
+                f"There was no {what} within {PATIENCE_SECONDS:.0f} s; `armillary --home {HOME} job list` says more."
             )
-        time.sleep(0.3)
+        time.sleep(0.05)
     return answer
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from armillary_insar.interferogram import Faults, Tile, form_tile, set_up
+from armillary_insar.interferogram import BurstSetup, Faults, Tile, form_tile, set_up
 from armillary_insar.job import Job, read_job
 from armillary_insar.measurement import Measurement
+from armillary_insar.pairing import BurstPair
 from armillary_insar.process import Prepared, prepare
 from armillary_insar.simulator.annotation import SwathLayout
 from armillary_insar.simulator.pair import CROP, MadePair, PairSpec, make_pair
@@ -52,6 +53,11 @@ def write_job(folder: Path, made: MadePair, parameters: dict[str, Any] | None = 
 def prepared_pair(folder: Path, made: MadePair, parameters: dict[str, Any] | None = None) -> tuple[Job, Prepared]:
     job = read_job(write_job(folder, made, parameters))
     return job, prepare(job)
+
+
+def burst_setup(prepared: Prepared, pair: BurstPair) -> BurstSetup:
+    """What a burst needs, without faults."""
+    return set_up(pair, *prepared.orbits, prepared.elevation)
 
 
 def burst_tile(prepared: Prepared, index: int = 0, faults: Faults | None = None, **changed: Any) -> Tile:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import burst_tile
+from conftest import burst_setup, burst_tile
 
 from armillary_insar import esd
 from armillary_insar.accuracy import BurstAccuracy, Truth, burst_accuracy
@@ -25,9 +25,8 @@ def good(volcano_prepared: Volcano) -> Tile:
 
 
 def judged(made: MadePair, prepared: Prepared, tile: Tile) -> BurstAccuracy:
-    return burst_accuracy(
-        prepared.plan.bursts[0], tile, prepared.plan.mosaic, Truth.load(made.truth, prepared.plan.mosaic)
-    )
+    setup = burst_setup(prepared, prepared.plan.bursts[0])
+    return burst_accuracy(setup, tile, prepared.plan.mosaic, Truth.load(made.truth, prepared.plan.mosaic))
 
 
 def coherence_is_blind(good: Tile, bad: Tile, by: float = 0.01) -> bool:

@@ -251,11 +251,6 @@ def stac_item(
     return {
         "frame": "earth",
         "geometry": {"type": "Polygon", "coordinates": [[list(p) for p in [*ring, ring[0]]]]},
-        "stac_extensions": [
-            "https://stac-extensions.github.io/sar/v1.0.0/schema.json",
-            "https://stac-extensions.github.io/sat/v1.0.0/schema.json",
-            "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
-        ],
         "properties": {
             "title": f"Interferogram {identity.reference_start:%Y-%m-%d} to {identity.secondary_start:%Y-%m-%d}, track "
             f"{identity.relative_orbit}",
