@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.rows import class_row, dict_row
-from psycopg.types.json import Jsonb, set_json_dumps
+from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from armillary.base.errors import TransientError
@@ -22,6 +22,8 @@ Row = dict[str, Any]
 _OPTIONS = "-c timezone=UTC -c application_name=armillary"
 
 set_json_dumps(lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+# Told that it is UTF-8, Python need not find it out for each value.
+set_json_loads(lambda data: json.loads(data if isinstance(data, str) else data.decode()))
 
 
 def jsonb(value: Any) -> Jsonb:

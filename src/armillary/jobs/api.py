@@ -22,7 +22,7 @@ from armillary.jobs import cancel as cancelling
 from armillary.jobs import find, logs, steer
 from armillary.jobs.find import Job
 from armillary.jobs.job import CURRENT, DEFAULT_POOL, JobRequest
-from armillary.jobs.submit import submit
+from armillary.jobs.submit import submit, submit_many
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
@@ -49,6 +49,26 @@ class JobWire(Wire):
     twins: Literal["share", "reuse", "again"] = "reuse"
     hold: bool = False
 
+    def request(self, actor: Actor) -> JobRequest:
+        """The same as a plain type."""
+        return JobRequest(
+            algorithm=self.algorithm,
+            version=self.version,
+            inputs={role: tuple(_reference(role, one) for one in granules) for role, granules in self.inputs.items()},
+            parameters=self.parameters,
+            pool=self.pool,
+            priority=self.priority,
+            twins=self.twins,
+            hold=self.hold,
+            cause={"account": actor.account},
+        )
+
+
+class JobsWire(Wire):
+    """Submissions, all or none."""
+
+    jobs: list[JobWire] = Field(min_length=1, max_length=1000)
+
 
 class PriorityWire(Wire):
     """A place in the queue."""
@@ -59,17 +79,7 @@ class PriorityWire(Wire):
 @router.post("", status_code=201)
 async def submit_job(web: Web, actor: SignedIn, body: JobWire) -> dict[str, Any]:
     """Ask for work; the answer says whether it is new, shared or reused, and why."""
-    request = JobRequest(
-        algorithm=body.algorithm,
-        version=body.version,
-        inputs={role: tuple(_reference(role, one) for one in granules) for role, granules in body.inputs.items()},
-        parameters=body.parameters,
-        pool=body.pool,
-        priority=body.priority,
-        twins=body.twins,
-        hold=body.hold,
-        cause={"account": actor.account},
-    )
+    request = body.request(actor)
 
     async def work(tx: Transaction) -> dict[str, Any]:
         submission = await submit(tx, actor, request)
@@ -77,6 +87,19 @@ async def submit_job(web: Web, actor: SignedIn, body: JobWire) -> dict[str, Any]
         return {"job": shown(job), "outcome": submission.outcome, "reason": submission.reason}
 
     return await web.database.retry(work)
+
+
+@router.post("/batch", status_code=201)
+async def submit_jobs(web: Web, actor: SignedIn, body: JobsWire) -> dict[str, Any]:
+    """Ask for much work at once, all or none; the answers keep the order."""
+    requests = [one.request(actor) for one in body.jobs]
+    submissions = await web.database.retry(lambda tx: submit_many(tx, actor, requests))
+    return {
+        "jobs": [
+            {"id": str(one.job.id), "state": one.job.state, "outcome": one.outcome, "reason": one.reason}
+            for one in submissions
+        ]
+    }
 
 
 @router.get("")

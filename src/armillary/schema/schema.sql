@@ -6,7 +6,8 @@ CREATE FUNCTION public.armillary_emit(subject text, version bigint, kind text, a
                 armillary_emit."group", armillary_emit.detail);
     insert into wake (consumer, subject, detail)
         select consumer, armillary_emit.subject, armillary_emit.detail
-        from subscription where subscription.kind = armillary_emit.kind;
+        from subscription
+        where subscription.kind = armillary_emit.kind and armillary_emit.detail @> subscription.detail;
 $$;
 
 CREATE FUNCTION public.armillary_emit_all(subjects text[], versions bigint[], kinds text[], actors text[], groups text[], details jsonb[]) RETURNS void
@@ -15,9 +16,9 @@ CREATE FUNCTION public.armillary_emit_all(subjects text[], versions bigint[], ki
     insert into event (subject, version, kind, actor, "group", detail)
         select * from unnest(subjects, versions, kinds, actors, groups, details);
     insert into wake (consumer, subject, detail)
-        select consumer, subject, detail
+        select consumer, subject, told.detail
         from unnest(subjects, kinds, details) as told (subject, kind, detail)
-            join subscription on subscription.kind = told.kind;
+            join subscription on subscription.kind = told.kind and told.detail @> subscription.detail;
 $$;
 
 CREATE FUNCTION public.armillary_now() RETURNS timestamp with time zone
@@ -416,7 +417,8 @@ CREATE TABLE public.singleton (
 
 CREATE TABLE public.subscription (
     kind text NOT NULL,
-    consumer text NOT NULL
+    consumer text NOT NULL,
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL
 );
 
 CREATE TABLE public.token (
@@ -552,9 +554,6 @@ ALTER TABLE ONLY public.delivery
 
 ALTER TABLE ONLY public.destination
     ADD CONSTRAINT destination_pkey PRIMARY KEY (id);
-
-ALTER TABLE ONLY public.event
-    ADD CONSTRAINT event_pkey PRIMARY KEY (subject, version, at);
 
 ALTER TABLE ONLY public.firing
     ADD CONSTRAINT firing_pkey PRIMARY KEY (id);
