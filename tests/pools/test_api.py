@@ -97,7 +97,7 @@ async def test_a_job_travels_from_submission_to_product(face):
     running = {"job": job, "lease": 1, "progress": {"fraction": 0.5, "stage": "read"},
                "started_at": "2026-03-01T12:00:00Z"}  # fmt: skip
     orders = await face.tell(worker, "heartbeat", {"running": [running]})
-    assert orders == {"stop": [], "gone": [], "drain": False}
+    assert orders == {"stop": [], "gone": [], "drain": False, "heartbeat_seconds": 2.0}
     assert (await face.json("GET", f"/api/jobs/{job}"))["progress"] == {"fraction": 0.5, "stage": "read"}
     chunk = {"job": job, "lease": 1, "position": 0, "data": base64.b64encode(b"hello\n").decode()}
     assert await face.tell(worker, "logs", {"chunks": [chunk, chunk | {"lease": 2}]}) == {

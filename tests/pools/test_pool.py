@@ -1,8 +1,10 @@
+from datetime import timedelta
+
 import pytest
 
 from armillary.algorithms.algorithm import Resources
 from armillary.base.errors import UsageError
-from armillary.pools.pool import default_document, fits, read
+from armillary.pools.pool import BEATS_PER_SECOND, default_document, fits, pulse, read
 
 DOCUMENT = {
     "kind": "pool",
@@ -52,3 +54,15 @@ def test_a_worker_fits_a_job_in_every_respect():
     size = Resources(2, 10, 10, 0)
     assert fits(size, Resources(2, 10, 10, 999))
     assert not any(fits(size, job) for job in (Resources(3, 1, 1), Resources(1, 11, 1), Resources(1, 1, 11)))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 100, 1_000, 11_000, 100_000])
+def test_a_fleet_of_any_size_beats_no_more_often_than_its_servers_bear(workers):
+    heartbeat, time_to_live = timedelta(seconds=2), timedelta(seconds=15)
+    told = pulse(workers, heartbeat, time_to_live)
+    assert workers / told.every.total_seconds() <= BEATS_PER_SECOND
+    assert told.every >= heartbeat
+    assert told.silent_after >= time_to_live
+    assert told.silent_after >= 3 * told.every
+    if workers <= 100:
+        assert (told.every, told.silent_after) == (heartbeat, time_to_live)

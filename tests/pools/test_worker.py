@@ -97,6 +97,16 @@ async def test_a_silent_worker_loses_its_job_and_a_beating_one_does_not(world, c
     assert await expire(world) == []
 
 
+async def test_a_worker_of_a_large_fleet_may_be_silent_for_as_long_as_it_was_told(world, clock):
+    slow, quick = await world.worker(), await world.worker()
+    await do(world, workers.heartbeat, slow.worker_id, [], TIME_TO_LIVE, timedelta(seconds=60))
+    await do(world, workers.heartbeat, quick.worker_id, [], TIME_TO_LIVE)
+    await reach(world, clock, 59)
+    assert await expire(world) == [quick.worker_id]
+    await reach(world, clock, 3)
+    assert await expire(world) == [slow.worker_id]
+
+
 async def test_no_lease_expires_until_we_have_been_reachable_for_a_whole_time_to_live(world, clock):
     worker = await world.worker()
     await world.submit(await world.granule("a"))

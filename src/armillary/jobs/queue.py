@@ -140,6 +140,11 @@ async def orders(tx: Transaction, worker_id: UUID) -> list[tuple[UUID, int, Stop
     return [(row["job_id"], row["lease"], row["stop"]) for row in await store.leases_of(tx, worker_id) if row["stop"]]
 
 
+async def ordered(tx: Transaction) -> list[UUID]:
+    """Workers that are asked to stop something."""
+    return await store.workers_to_stop(tx)
+
+
 async def holds(tx: Transaction, worker_id: UUID, pairs: Sequence[tuple[UUID, int]]) -> set[tuple[UUID, int]]:
     """Those of these leases that the worker holds, locked until the transaction ends."""
     found = await store.lock_leases(tx, [job for job, _ in pairs])

@@ -150,6 +150,12 @@ async def leases_of(tx: Transaction, worker_id: UUID) -> list[Row]:
     )
 
 
+async def workers_to_stop(tx: Transaction) -> list[UUID]:
+    """Workers that are asked to stop something."""
+    rows = await tx.rows("select distinct worker_id from job_queue where worker_id is not null and stop is not null")
+    return [row["worker_id"] for row in rows]
+
+
 async def running(tx: Transaction, workers: Sequence[UUID]) -> dict[UUID, int]:
     """Leases per worker."""
     rows = await tx.rows(

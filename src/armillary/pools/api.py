@@ -30,13 +30,14 @@ from armillary.jobs.logs import Chunk
 from armillary.jobs.queue import Beat, Lease, LeasedInput
 from armillary.pools import define, store
 from armillary.pools import worker as workers
-from armillary.pools.pool import Arrival, Worker
-from armillary.pools.waiting import Waiting
+from armillary.pools.pool import Arrival, Pulse, Worker, pulse
+from armillary.pools.waiting import Commanded, Waiting
 from armillary.pools.worker import Commands
 
 router = APIRouter(prefix="/api", tags=["pools"])
 
 LONGEST_WAIT_SECONDS = 60.0
+COUNT_SECONDS = 5.0
 MAX_BATCH = 200
 
 
@@ -238,17 +239,18 @@ async def drain(web: Web, actor: SignedIn, pool: str, worker: UUID, body: LeaveW
 
 
 @router.post("/pools/{pool}/workers", status_code=201)
-async def register(web: Web, actor: SignedIn, pool: str, body: ArrivalWire) -> dict[str, Any]:
+async def register(web: Web, actor: SignedIn, pool: str, body: ArrivalWire, request: Request) -> dict[str, Any]:
     """Become a worker of a pool."""
     arrival = Arrival(body.host, body.pid, body.protocol, body.capacity.resources(), body.start)
     async with web.database.transaction() as tx:
         registered = await workers.register(tx, actor, pool, arrival)
+    beats = await _pulse(request, web)
     return {
         "worker": str(registered.worker),
         "epoch": registered.epoch,
         "token": registered.token,
-        "heartbeat_seconds": web.settings.pools.heartbeat.total_seconds(),
-        "lease_seconds": web.settings.pools.time_to_live.total_seconds(),
+        "heartbeat_seconds": beats.every.total_seconds(),
+        "lease_seconds": beats.silent_after.total_seconds(),
     }
 
 
@@ -274,17 +276,20 @@ async def lease(web: Web, actor: SignedIn, worker: UUID, body: LeaseWire, reques
 
 
 @router.post("/workers/{worker}/heartbeat")
-async def heartbeat(web: Web, actor: SignedIn, worker: UUID, body: BeatWire) -> dict[str, Any]:
-    """The worker lives; what it is to do."""
+async def heartbeat(web: Web, actor: SignedIn, worker: UUID, body: BeatWire, request: Request) -> dict[str, Any]:
+    """The worker lives; what it is to do, and when to say so again."""
     _own(actor, worker)
+    told = await _pulse(request, web)
     beats = [Beat(one.job, one.lease, _progress(one), one.started_at) for one in body.running]
     async with web.database.transaction() as tx:
-        commands = await workers.heartbeat(tx, worker, beats, web.settings.pools.time_to_live)
-    return _commands(commands)
+        commands = await workers.heartbeat(
+            tx, worker, beats, max(web.settings.pools.time_to_live, told.silent_after), told.silent_after
+        )
+    return _commands(commands) | {"heartbeat_seconds": told.every.total_seconds()}
 
 
 @router.post("/workers/{worker}/commands")
-async def commands(web: Web, actor: SignedIn, worker: UUID, body: WaitWire) -> dict[str, Any]:
+async def commands(web: Web, actor: SignedIn, worker: UUID, body: WaitWire, request: Request) -> dict[str, Any]:
     """What the worker is to do, held until there is something."""
     _own(actor, worker)
     deadline = time.monotonic() + min(body.wait_seconds, LONGEST_WAIT_SECONDS)
@@ -296,7 +301,11 @@ async def commands(web: Web, actor: SignedIn, worker: UUID, body: WaitWire) -> d
         if found.stop or found.drain or left <= 0:
             return _commands(found)
         # A lost wake is caught by the heartbeat, which carries the same commands: no polling here.
-        await web.database.wakes.wait(COMMANDS, since, left)
+        while left > 0:
+            await web.database.wakes.wait(COMMANDS, since, left)
+            since, left = web.database.wakes.count(COMMANDS), deadline - time.monotonic()
+            if await _commanded(request, web, worker, since):
+                break
 
 
 @router.post("/workers/{worker}/logs")
@@ -369,6 +378,31 @@ def _waiting(request: Request, web: Context) -> Waiting:
         state.waiting = Waiting(web.database.wakes)
     waiting: Waiting = state.waiting
     return waiting
+
+
+async def _commanded(request: Request, web: Context, worker: UUID, count: int) -> bool:
+    async def ask() -> frozenset[UUID]:
+        async with web.database.transaction() as tx:
+            return await workers.commanded(tx)
+
+    state = request.app.state
+    if not hasattr(state, "commanded"):
+        state.commanded = Commanded()
+    commanded: Commanded = state.commanded
+    return await commanded.has(worker, count, ask)
+
+
+async def _pulse(request: Request, web: Context) -> Pulse:
+    """How often to beat; the size of the fleet is counted every few seconds."""
+    state = request.app.state
+    if getattr(state, "pulse_until", 0.0) < time.monotonic():
+        state.pulse_until = time.monotonic() + COUNT_SECONDS
+        async with web.database.transaction() as tx:
+            number = await store.alive(tx)
+        state.pulse = pulse(number, web.settings.pools.heartbeat, web.settings.pools.time_to_live)
+    # The first to ask is still counting.
+    found: Pulse = getattr(state, "pulse", pulse(0, web.settings.pools.heartbeat, web.settings.pools.time_to_live))
+    return found
 
 
 def _lease(web: Context, lease: Lease) -> dict[str, Any]:

@@ -54,14 +54,19 @@ async def insert_worker(tx: Transaction, worker: UUID, pool: str, arrival: Arriv
     return epoch
 
 
-async def touch(tx: Transaction, worker: UUID, *, is_idle: bool | None = None) -> Row | None:
-    """The worker was heard of. Its row, locked, or nothing if it is gone; `is_idle` if it said so."""
+async def touch(
+    tx: Transaction, worker: UUID, *, is_idle: bool | None = None, silent_after: timedelta | None = None
+) -> Row | None:
+    """The worker was heard of. Its row, locked, or nothing if it is gone; `is_idle` if it said so.
+
+    `silent_after`: how long it may be silent from now on.
+    """
     return await tx.row(
-        """update worker set beat_at = armillary_now(),
+        """update worker set beat_at = armillary_now(), silent_after = coalesce(%(silent_after)s, silent_after),
                idle_since = case when %(idle)s then coalesce(idle_since, armillary_now())
                                  when not %(idle)s then null else idle_since end
            where id = %(worker)s and state <> 'gone' returning pool, host, state""",
-        {"worker": worker, "idle": is_idle},
+        {"worker": worker, "idle": is_idle, "silent_after": silent_after},
     )
 
 
@@ -99,12 +104,24 @@ async def silent(tx: Transaction, time_to_live: timedelta, gap: timedelta) -> li
     """Workers not heard of for a time to live, during all of which they could have reached us; locked."""
     rows = await tx.rows(
         """select worker.id from worker, reachable
-           where worker.state <> 'gone' and worker.beat_at < armillary_now() - %(ttl)s
-               and reachable.since < armillary_now() - %(ttl)s and reachable.beat_at >= armillary_now() - %(gap)s
+           where worker.state <> 'gone' and worker.beat_at < armillary_now() - greatest(%(ttl)s, worker.silent_after)
+               and reachable.since < armillary_now() - greatest(%(ttl)s, worker.silent_after)
+               and reachable.beat_at >= armillary_now() - %(gap)s
            order by worker.id for update of worker skip locked""",
         {"ttl": time_to_live, "gap": gap},
     )
     return [row["id"] for row in rows]
+
+
+async def alive(tx: Transaction) -> int:
+    """How many workers there are in all pools."""
+    number: int = await tx.value("select count(*) from worker where state <> 'gone'")
+    return number
+
+
+async def draining(tx: Transaction) -> list[UUID]:
+    """Workers that are to take nothing new."""
+    return [row["id"] for row in await tx.rows("select id from worker where state = 'draining'")]
 
 
 async def gone_among(tx: Transaction, workers: Sequence[UUID]) -> list[UUID]:

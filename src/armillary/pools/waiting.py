@@ -1,16 +1,22 @@
-"""Waiting for work: thousands of held polls cost one look at each pool's queue per wake, not one each."""
+"""Waiting for work: thousands of held polls cost one look at each pool's queue per wake, not one each.
+
+Those who wait stand in line, a line for each pool and for what they have free. A wake reaches the first of each line alone;
+who finds work passes the turn on to the next. Likewise one look tells all who wait for commands whether there are any for them.
+"""
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+from uuid import UUID
 
 from armillary.algorithms.algorithm import Resources
 from armillary.base.wakes import POLL_SECONDS, QUEUE, Wakes
 from armillary.pools.pool import fits
 
 T = TypeVar("T")
+Turn = asyncio.Future[None]
 
 
 class Waiting:
@@ -19,8 +25,10 @@ class Waiting:
     def __init__(self, wakes: Wakes, clock: Callable[[], float] = time.monotonic) -> None:
         self._wakes = wakes
         self._clock = clock
-        self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._looking: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._empty: dict[str, tuple[int, Resources, float]] = {}
+        self._lines: dict[str, dict[Resources, deque[Turn]]] = defaultdict(dict)
+        self._watching: dict[str, asyncio.Task[None]] = {}
 
     async def until(
         self, pool: str, free: Resources, seconds: float, look: Callable[[], Awaitable[T | None]]
@@ -32,15 +40,17 @@ class Waiting:
             if not self._is_known_empty(pool, free, since):
                 found = await self._look(pool, free, since, look)
                 if found is not None:
+                    self._call_next(pool, free)
                     return found
             left = deadline - self._clock()
             if left <= 0:
                 return None
-            await self._wakes.wait(QUEUE, since, min(POLL_SECONDS, left))
+            if self._wakes.count(QUEUE) == since and not await self._turn(pool, free, left):
+                return None
 
     async def _look(self, pool: str, free: Resources, since: int, look: Callable[[], Awaitable[T | None]]) -> T | None:
         # One at a time, in the order they came: what the first does not find, the next need not look for.
-        async with self._turns[pool]:
+        async with self._looking[pool]:
             if self._is_known_empty(pool, free, since):
                 return None
             found = await look()
@@ -55,3 +65,59 @@ class Waiting:
             return False
         count, larger, at = known
         return count == since and fits(larger, free) and self._clock() - at < POLL_SECONDS
+
+    # Lines -----------------------------------------------------------------------------------------------------
+
+    async def _turn(self, pool: str, free: Resources, seconds: float) -> bool:
+        """Wait to be called; false if nobody called in time."""
+        line = self._lines[pool].setdefault(free, deque())
+        turn: Turn = asyncio.get_running_loop().create_future()
+        line.append(turn)
+        if pool not in self._watching:
+            self._watching[pool] = asyncio.create_task(self._watch(pool))
+        try:
+            async with asyncio.timeout(seconds):
+                await turn
+        except TimeoutError:
+            return False
+        except asyncio.CancelledError:
+            # Called as it went: the call is for whoever stands next.
+            if turn.done() and not turn.cancelled():
+                self._call_next(pool, free)
+            raise
+        return True
+
+    def _call_next(self, pool: str, free: Resources) -> None:
+        line = self._lines[pool].get(free, deque())
+        while line:
+            turn = line.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    async def _watch(self, pool: str) -> None:
+        """Call the first of each line after every wake, and once in a while; ends when nobody waits."""
+        lines = self._lines[pool]
+        while any(lines.values()):
+            since = self._wakes.count(QUEUE)
+            await self._wakes.wait(QUEUE, since, POLL_SECONDS)
+            for free in list(lines):
+                self._call_next(pool, free)
+                if not lines[free]:
+                    del lines[free]
+        del self._watching[pool]
+
+
+class Commanded:
+    """Which workers have commands, asked once for all who wait for some."""
+
+    def __init__(self) -> None:
+        self._asking = asyncio.Lock()
+        self._known: tuple[int, frozenset[UUID]] = -1, frozenset()
+
+    async def has(self, worker: UUID, count: int, ask: Callable[[], Awaitable[frozenset[UUID]]]) -> bool:
+        """Whether the worker had any when commands had been woken `count` times, or since."""
+        async with self._asking:
+            if self._known[0] < count:
+                self._known = count, await ask()
+            return worker in self._known[1]

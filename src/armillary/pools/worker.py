@@ -86,9 +86,15 @@ async def lease(tx: Transaction, worker: UUID, free: Resources, count: int) -> t
     return leases, False
 
 
-async def heartbeat(tx: Transaction, worker: UUID, beats: Sequence[Beat], time_to_live: timedelta) -> Commands:
-    """The worker lives and runs these; what it is to do."""
-    row = await store.touch(tx, worker, is_idle=not beats)
+async def heartbeat(
+    tx: Transaction,
+    worker: UUID,
+    beats: Sequence[Beat],
+    time_to_live: timedelta,
+    silent_after: timedelta = timedelta(0),
+) -> Commands:
+    """The worker lives and runs these; what it is to do. `silent_after`: how long it may be silent, if longer than others."""
+    row = await store.touch(tx, worker, is_idle=not beats, silent_after=silent_after)
     if row is None:
         raise _gone(worker)
     orders = await queue.beat(tx, worker, beats, forgotten_after=time_to_live)
@@ -101,6 +107,11 @@ async def commands(tx: Transaction, worker: UUID) -> Commands:
     if row is None:
         raise _gone(worker)
     return Commands(await queue.orders(tx, worker), (), row["state"] == "draining")
+
+
+async def commanded(tx: Transaction) -> frozenset[UUID]:
+    """Workers that have something to do."""
+    return frozenset([*await queue.ordered(tx), *await store.draining(tx)])
 
 
 async def finish(tx: Transaction, actor: Actor, worker: UUID, reports: Sequence[Report]) -> list[Result]:
@@ -139,7 +150,7 @@ async def expire(tx: Transaction, time_to_live: timedelta) -> list[UUID]:
     """
     silent = await store.silent(tx, time_to_live, GAP)
     if silent:
-        await end(tx, silent, f"It was not heard of for {time_to_live.total_seconds():g} s.")
+        await end(tx, silent, f"It was not heard of for {time_to_live.total_seconds():g} s or longer.")
     # A lease that was given while its worker was being declared gone.
     left = await store.gone_among(tx, await queue.holders(tx))
     if left:

@@ -25,7 +25,7 @@ from armillary.runner.slots import Capacity
 T = TypeVar("T")
 Json = dict[str, Any]
 
-HELD_SECONDS = 20.0
+HELD_SECONDS = 50.0
 TRANSFER_PATIENCE_SECONDS = 1800.0  # a server that is away does not end what runs
 MAX_REPORTS = 100
 PACE_SECONDS = 0.008  # between calls that carry what ended meanwhile
@@ -84,7 +84,9 @@ class Session:
 
     def heartbeat(self, running: Sequence[Json]) -> Json:
         """Say what runs."""
-        return self._ask(lambda: self._calls.heartbeat(self.worker, running))
+        answer = self._ask(lambda: self._calls.heartbeat(self.worker, running))
+        self.heartbeat_seconds = float(answer.get("heartbeat_seconds", self.heartbeat_seconds))
+        return answer
 
     def commands(self) -> Json:
         """Hear at once what shall stop."""

@@ -498,6 +498,7 @@ CREATE TABLE public.worker (
     idle_since timestamp with time zone DEFAULT public.armillary_now(),
     drained_at timestamp with time zone,
     ended_at timestamp with time zone,
+    silent_after interval DEFAULT '00:00:00'::interval NOT NULL,
     CONSTRAINT worker_state_check CHECK ((state = ANY (ARRAY['live'::text, 'draining'::text, 'gone'::text])))
 )
 WITH (fillfactor='50');
