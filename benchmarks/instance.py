@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,12 @@ class Instance:
 
     def query(self, sql: str, *params: Any) -> Any:
         """The first row of a query."""
-        with psycopg.connect(postgres.dsn(self.home), autocommit=True) as connection:
-            return connection.execute(sql, params).fetchone()  # type: ignore[arg-type]
+        return self.connection.execute(sql, params).fetchone()  # type: ignore[arg-type]
+
+    @cached_property
+    def connection(self) -> "psycopg.Connection[Any]":
+        """One for all questions: to connect costs more than to ask."""
+        return psycopg.connect(postgres.dsn(self.home), autocommit=True)
 
     def cpu(self) -> dict[str, float]:
         """Seconds of CPU that server and database have used so far."""

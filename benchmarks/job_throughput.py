@@ -38,6 +38,7 @@ from armillary.client.client import Client
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = ROOT / ".bench"
 PEERS = Path(__file__).with_name("peers")
+QUICK = ["--jobs", "500", "--only", "armillary http"]
 BATCH = 500
 LEASES = 200
 
@@ -226,7 +227,7 @@ def procrastinate(jobs: int) -> Figure:
         subprocess.run([python(), "procrastinate_tasks.py"], cwd=PEERS, env=os.environ | given, check=True)
         submitted = jobs / (time.perf_counter() - begun)
         with started([[*base, "worker", "--concurrency", "20"]], given, PEERS) as processes:
-            ran = rate(lambda: count(dsn, "select count(*) from procrastinate_jobs where status = 'succeeded'"), jobs)
+            ran = rate(counter(dsn, "select count(*) from procrastinate_jobs where status = 'succeeded'"), jobs)
             used = cpu_seconds(processes[0].pid)
         return Figure(submitted, ran, {"workers": used * 1e6 / jobs})
 
@@ -264,7 +265,7 @@ def _graphile(jobs: int, how: str) -> Figure:
         subprocess.run([*words, "submit", str(jobs)], cwd=place, env=os.environ | given, check=True)
         submitted = jobs / (time.perf_counter() - begun)
         with started([[*words, how]], given, place) as processes:
-            ran = rate(lambda: jobs - count(dsn, "select count(*) from graphile_worker._private_jobs"), jobs)
+            ran = rate(counter(dsn, f"select {jobs} - count(*) from graphile_worker._private_jobs"), jobs)
             used = cpu_seconds(processes[0].pid)
         return Figure(submitted, ran, {"workers": used * 1e6 / jobs})
 
@@ -304,11 +305,10 @@ def database() -> Iterator[tuple[str, dict[str, str]]]:
             postgres.stop(Path(place))
 
 
-def count(dsn: str, sql: str) -> int:
-    """A number from a database."""
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        row = connection.execute(sql).fetchone()  # type: ignore[arg-type]
-        return int(row[0]) if row else 0
+def counter(dsn: str, sql: str) -> Callable[[], int]:
+    """Asks a database for a number, again and again over one connection."""
+    connection = psycopg.connect(dsn, autocommit=True)
+    return lambda: int((connection.execute(sql).fetchone() or [0])[0])  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
@@ -408,7 +408,7 @@ def rate(done: Callable[[], int], jobs: int, seconds: float = 900) -> float:
     while (seen := done()) < jobs:
         if time.perf_counter() - first[0] > seconds:
             raise TimeoutError(f"{seen} of {jobs} jobs ended within {seconds:g} s")
-        time.sleep(0.1)
+        time.sleep(0.2)
     return (jobs - first[1]) / max(1e-3, time.perf_counter() - first[0])
 
 

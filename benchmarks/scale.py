@@ -48,6 +48,23 @@ from armillary.pools.pool import Arrival, pulse
 from armillary.testing.world import OWNER, World, algorithm
 
 ONE = {"cpu": 0.01, "memory_bytes": 32 << 20, "disk_bytes": 32 << 20}
+QUICK = [
+    "--idle",
+    "1",
+    "20",
+    "--busy",
+    "5",
+    "--job-seconds",
+    "1",
+    "--seconds",
+    "5",
+    "--probes",
+    "3",
+    "--jobs",
+    "30",
+    "--workers",
+    "10",
+]
 HELD_SECONDS = 50
 FREE = Resources(1, 2**40, 2**40, 0)
 CAMPAIGN_JOBS, CAMPAIGN_WORKERS, DAY_SECONDS = 6_000_000, 1_000, 86_400
@@ -62,13 +79,14 @@ def main() -> None:
     parser.add_argument("--job-seconds", type=float, default=14.4)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the busy ones are looked at")
     parser.add_argument("--probes", type=int, default=30, help="jobs submitted one by one for each size")
+    parser.add_argument("--workers", type=int, default=CAMPAIGN_WORKERS, help="of the campaign")
     parser.add_argument("--jobs", type=int, default=3_000, help="how much of the campaign is replayed")
     chosen = parser.parse_args()
     said: dict[str, Any] = {"load": os.getloadavg()[0]}
     if chosen.what != "campaign":
         said["fleet"] = fleet(chosen.idle, chosen.busy, chosen.job_seconds, chosen.seconds, chosen.probes)
     if chosen.what != "fleet":
-        said["campaign"] = asyncio.run(campaign(chosen.jobs))
+        said["campaign"] = asyncio.run(campaign(chosen.jobs, chosen.workers))
     print(json.dumps(said))
 
 
@@ -286,11 +304,10 @@ def summary(milliseconds: Sequence[float]) -> dict[str, float]:
 # The campaign --------------------------------------------------------------------------------------------------
 
 
-async def campaign(jobs: int) -> dict[str, Any]:
+async def campaign(jobs: int, fleet_size: int) -> dict[str, Any]:
     """Replay so many of the campaign's jobs on as many of its workers as keep busy; CPU time for each and for all."""
-    fleet_size = CAMPAIGN_WORKERS
     job_seconds = CAMPAIGN_WORKERS * DAY_SECONDS / CAMPAIGN_JOBS
-    every = pulse(fleet_size, timedelta(seconds=2), timedelta(seconds=15)).every.total_seconds()
+    every = pulse(CAMPAIGN_WORKERS, timedelta(seconds=2), timedelta(seconds=15)).every.total_seconds()
     with tempfile.TemporaryDirectory(prefix="armillary-bench-") as folder:
         home = Path(folder)
         dsn = postgres.start(home).dsn

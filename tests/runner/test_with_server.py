@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from armillary.client import auth
@@ -150,6 +151,8 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
                 _algorithm("slow", "echo up; sleep 3\n" + COPY),
                 _algorithm("long", "echo up; sleep 100"),
                 _algorithm("nothing", "true"),
+                _algorithm("function", "", run={"python": "operator:not_"}, outputs={}),  # of a full job.json: 0
+                _algorithm("reused", "", run={"python": "operator:not_", "reuse": True}, outputs={}),
                 _algorithm("greedy", "exec python -c 'a = bytearray(400 << 20); import time; time.sleep(100)'"),
             ]
         )
@@ -233,6 +236,23 @@ def test_a_job_that_runs_out_of_memory_is_tried_again(instance: Instance, scene:
     instance.runner("--idle-exit", "3s")
     job = instance.ended(instance.submit("greedy", scene))
     assert [attempt["error_class"] for attempt in job["attempts"]] == ["out of memory", "out of memory"]
+
+
+def test_functions_run_on_a_worker_and_leave_it_when_it_goes(instance: Instance) -> None:
+    scenes = [f"scene {number} for functions" for number in range(6)]
+    for name in scenes:
+        (instance.home / "file.txt").write_text(name)
+        instance.upload(instance.home / "file.txt", name)
+    runner = instance.runner()
+    for algorithm in ("function", "reused"):
+        ended = [instance.ended(instance.submit(algorithm, name)) for name in scenes]
+        assert [job["state"] for job in ended] == ["succeeded"] * 6, ended[0]
+        assert {job["attempts"][0]["exit_code"] for job in ended} == {0}
+    below = psutil.Process(runner.pid).children(recursive=True)
+    instance.wait(lambda: any("forkserver.py" in " ".join(one.cmdline()) for one in below))
+    instance.end_runners()
+    _, alive = psutil.wait_procs(below, timeout=30)
+    assert alive == []
 
 
 def test_a_running_job_is_cancelled(instance: Instance, scene: str) -> None:
