@@ -30,7 +30,7 @@ from armillary.base.wakes import WORK
 from armillary.definitions import apply
 from armillary.deliveries import send
 from armillary.granules import collect
-from armillary.jobs import checkpoints
+from armillary.jobs import checkpoints, deadline
 from armillary.pools.pool import default_document
 from armillary.pools.providers.local import LocalProvider
 from armillary.pools.reconcile import SINGLETON, Reconciler
@@ -117,6 +117,7 @@ class Server:
             self._loop("pools", self._reconcile, TICK_SECONDS)
         if "watchdog" in self.roles:
             self._loop("collector", self._collect, COLLECT_SECONDS)
+            self._loop("deadlines", lambda: deadline.sweep(self.database), TICK_SECONDS)
             self._loop("partitions", self._make_partitions, 3600.0)
 
     def _loop(

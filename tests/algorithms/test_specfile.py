@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from armillary.algorithms import specfile
-from armillary.algorithms.algorithm import EXIT_CODES, ErrorClass, class_of_exit
+from armillary.algorithms.algorithm import EXIT_CODES, ClassPolicy, ErrorClass, class_of_exit
 from armillary.base.errors import UsageError
 
 TEXT = """\
@@ -39,7 +39,20 @@ def test_a_whole_document_becomes_an_algorithm():
     assert algorithm.inputs["orbits"].many and algorithm.inputs["orbits"].optional
     assert algorithm.resources.memory_bytes == 6 * 2**30
     assert algorithm.resources.time_seconds == 3600
-    assert algorithm.retry.on == {ErrorClass.PREEMPTED, ErrorClass.INFRASTRUCTURE, ErrorClass.OUT_OF_MEMORY}
+    assert set(algorithm.retry.on) == {ErrorClass.PREEMPTED, ErrorClass.INFRASTRUCTURE, ErrorClass.OUT_OF_MEMORY}
+
+
+def test_each_class_may_have_a_policy_and_time_a_softer_limit():
+    algorithm = specfile.read(
+        TEXT.replace("on: [preempted, infrastructure]", "on: {out of disk: {grow_disk: 2, pool: large}, infrastructure: }")
+        .replace("time: 1h", "time: 1h, soft_time: 50min")
+    )  # fmt: skip
+    assert algorithm.retry.on == {
+        ErrorClass.OUT_OF_DISK: ClassPolicy(grow_disk=2, pool="large"),
+        ErrorClass.INFRASTRUCTURE: ClassPolicy(),
+        ErrorClass.OUT_OF_MEMORY: ClassPolicy(grow_memory=1.5),
+    }
+    assert (algorithm.resources.soft_time_seconds, algorithm.resources.time_seconds) == (3000, 3600)
 
 
 def test_it_is_the_same_after_a_journey_as_json():
@@ -78,6 +91,10 @@ def test_it_is_the_same_after_a_journey_as_json():
         ("cpu: 2", "cpu: -1", "resources.cpu", 17, "0.01"),
         ("attempts: 3", "attempts: 2.5", "retry.attempts", 18, "whole"),
         ("[preempted,", "[vanished,", "retry.on", 18, "science error"),
+        ("[preempted, infrastructure]", "never", "retry.on", 18, "list"),
+        ("[preempted, infrastructure]", "{timed out: 3}", "retry.on.timed out", 18, "attempts"),
+        ("[preempted, infrastructure]", "{lost: {attempts: 3}}", "retry.on.lost.attempts", 18, "pool"),
+        ("time: 1h", "time: 1h, soft_time: 1h", "resources.soft_time", 17, "earlier"),
     ],
 )
 def test_what_is_wrong_is_named_by_field_and_line(old, new, field, line, words):

@@ -9,6 +9,7 @@ from armillary.base import events
 from armillary.jobs import queue
 from armillary.jobs.cancel import cancel
 from armillary.jobs.job import AttemptOutcome, JobState, Report, ReportedOutput
+from armillary.pools import define as pools
 from armillary.testing.world import OWNER, algorithm
 
 FAILED = AttemptOutcome.FAILED
@@ -183,6 +184,38 @@ async def test_a_retry_waits_and_gets_more_memory_after_running_out(world, clock
     (lease,) = await world.lease(worker)
     assert lease.resources.memory_bytes == 1.5 * 2**30
     assert [attempt["resources"]["memory_bytes"] for attempt in await world.attempts(job)] == [2**30, 1.5 * 2**30]
+
+
+async def test_each_class_has_its_own_budget_and_place(world, clock):
+    """Two that ran out of disk are two of two; the failure of another class between them is not one of theirs."""
+    policies = {"infrastructure": None, "out of disk": {"attempts": 2, "grow_disk": 2, "pool": "large", "delay": "0s"}}
+    await world.algorithm(algorithm("wide", retry={"attempts": 3, "on": policies}))
+    async with world.database.transaction() as tx:
+        await pools.put(tx, OWNER, {"kind": "pool", "id": "large", "provider": "none"}, 1)
+    job = (await world.submit(await world.granule("a"), algorithm="wide")).job.id
+    small, large = await world.worker(), await world.worker("large")
+    for worker, failure in ((small, ErrorClass.OUT_OF_DISK), (large, ErrorClass.INFRASTRUCTURE)):
+        (lease,) = await world.lease(worker)
+        await world.finish(worker, Report(job, lease.number, FAILED, failure))
+        clock.advance(timedelta(minutes=1))
+    assert "failure 1 of 3 allowed" in (await world.job(job)).reason
+    (lease,) = await world.lease(large)
+    assert lease.resources.disk_bytes == 2 * 2**30
+    await world.finish(large, Report(job, lease.number, FAILED, ErrorClass.OUT_OF_DISK))
+    found = await world.job(job)
+    assert (found.state, found.pool) == (JobState.FAILED, "large")
+    assert found.reason.endswith("It failed so (out of disk) 2 of 2 times allowed.")
+
+
+async def test_a_pool_that_is_not_there_keeps_nothing_from_being_tried_again(world):
+    await world.algorithm(algorithm("lone", retry={"on": {"out of memory": {"pool": "nowhere", "delay": "0s"}}}))
+    job = (await world.submit(await world.granule("a"), algorithm="lone")).job.id
+    worker = await world.worker()
+    (lease,) = await world.lease(worker)
+    await world.finish(worker, Report(job, lease.number, FAILED, ErrorClass.OUT_OF_MEMORY))
+    found = await world.job(job)
+    assert (found.state, found.pool) == (JobState.QUEUED, "default")
+    assert found.reason.endswith("It would move to pool nowhere, but there is none.")
 
 
 async def test_a_cancelled_job_ends_as_cancelled_however_its_worker_reports(world, leased):

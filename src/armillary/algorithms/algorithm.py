@@ -1,7 +1,7 @@
 """Algorithm: one version of something that can be run, what it takes, what it makes and what it needs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -65,21 +65,50 @@ class Resources:
     cpu: float = 1.0
     memory_bytes: int = 2**30
     disk_bytes: int = 2**30
-    time_seconds: float = 3600.0
+    time_seconds: float = 3600.0  # it is killed after so long
+    soft_time_seconds: float | None = None  # it is asked to stop, and may save what it has, after so long
 
-    def grown(self, factor: float) -> "Resources":
-        """The same with more memory."""
-        return replace(self, memory_bytes=round(self.memory_bytes * factor))
+    def grown(self, memory: float = 1.0, disk: float = 1.0, time: float = 1.0) -> "Resources":
+        """The same times these factors."""
+        return replace(
+            self,
+            memory_bytes=round(self.memory_bytes * memory),
+            disk_bytes=round(self.disk_bytes * disk),
+            time_seconds=self.time_seconds * time,
+            soft_time_seconds=self.soft_time_seconds * time if self.soft_time_seconds else None,
+        )
+
+
+@dataclass(frozen=True)
+class ClassPolicy:
+    """What follows a failure of one class; what is not said here is as for the others."""
+
+    attempts: int | None = None  # a budget of its own
+    delay_seconds: float | None = None
+    grow_memory: float = 1.0
+    grow_disk: float = 1.0
+    grow_time: float = 1.0
+    pool: str | None = None  # where it is tried again
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Which failures are worth another attempt, and how often; preemption and loss always are, uncounted."""
+    """Which failures are worth another attempt, how often and how; preemption and loss always are, uncounted."""
 
-    attempts: int = 3
-    on: frozenset[ErrorClass] = frozenset({ErrorClass.INFRASTRUCTURE})
-    grow_memory_on_oom: float = 1.0
+    attempts: int = 3  # failures allowed, of all classes that have no budget of their own together
+    on: Mapping[ErrorClass, ClassPolicy] = field(default_factory=lambda: {ErrorClass.INFRASTRUCTURE: ClassPolicy()})
     delay_seconds: float = 10.0
+    longest_delay_seconds: float = 600.0
+
+    def shares_budget(self, one: ErrorClass, other: ErrorClass) -> bool:
+        """Whether failures of both classes are counted together."""
+        own = [one_of for one_of, policy in self.on.items() if policy.attempts is not None]
+        return one == other or (one not in own and other not in own)
+
+    @property
+    def has_budgets(self) -> bool:
+        """Whether it matters of which classes earlier failures were."""
+        return any(policy.attempts is not None for policy in self.on.values())
 
 
 @dataclass(frozen=True)

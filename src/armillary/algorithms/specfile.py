@@ -5,12 +5,13 @@ Errors name the field by its path (`inputs.orbits.collection`); `read` adds the 
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
 import yaml
 
-from armillary.algorithms.algorithm import Algorithm, ErrorClass, Input, Output, Resources, RetryPolicy
+from armillary.algorithms.algorithm import Algorithm, ClassPolicy, ErrorClass, Input, Output, Resources, RetryPolicy
 from armillary.base import units
 from armillary.base.errors import UsageError
 from armillary.base.ids import check_name
@@ -204,45 +205,85 @@ def _command(command: Any, field: str) -> None:
 
 
 def _resources(part: Document) -> Resources:
-    _known(part, ["cpu", "memory", "disk", "time"], "resources")
+    _known(part, ["cpu", "memory", "disk", "time", "soft_time"], "resources")
     default = Resources()
+    soft = _seconds(part, "soft_time", "resources", 1, 1) if "soft_time" in part else None
+    hard = _seconds(part, "time", "resources", default.time_seconds, 1)
+    if soft is not None and soft >= hard:
+        raise UsageError(
+            f"resources.soft_time ({soft:g} s) leaves no time before resources.time ({hard:g} s).",
+            "Ask it to stop earlier than it is killed.",
+            field="resources.soft_time",
+        )
     return Resources(
         cpu=_number(part, "cpu", "resources", default.cpu, 0.01, 1024),
         memory_bytes=_size(part, "memory", default.memory_bytes),
         disk_bytes=_size(part, "disk", default.disk_bytes),
-        time_seconds=_seconds(part, "time", "resources", default.time_seconds, 1),
+        time_seconds=hard,
+        soft_time_seconds=soft,
     )
 
 
 def _retry(part: Document) -> RetryPolicy:
-    _known(part, ["attempts", "on", "grow_memory_on_oom", "delay"], "retry")
+    _known(part, ["attempts", "on", "grow_memory_on_oom", "delay", "longest_delay"], "retry")
     default = RetryPolicy()
-    attempts = _number(part, "attempts", "retry", default.attempts, 1, 100)
-    if attempts != int(attempts):
-        raise UsageError(f"retry.attempts {attempts} is not a whole number.", "Write 3, say.", field="retry.attempts")
-    growth = _number(part, "grow_memory_on_oom", "retry", default.grow_memory_on_oom, 1, 16)
-    named = _classes(part) if "on" in part else default.on
+    policies = _classes(part["on"]) if "on" in part else dict(default.on)
+    if (growth := _number(part, "grow_memory_on_oom", "retry", 1, 1, 16)) > 1:
+        policies[ErrorClass.OUT_OF_MEMORY] = replace(
+            policies.get(ErrorClass.OUT_OF_MEMORY, ClassPolicy()), grow_memory=growth
+        )
     return RetryPolicy(
-        attempts=int(attempts),
-        on=named | {ErrorClass.OUT_OF_MEMORY} if growth > 1 else named,
-        grow_memory_on_oom=growth,
+        attempts=_attempts(part, "retry", default.attempts),
+        on=policies,
         delay_seconds=_seconds(part, "delay", "retry", default.delay_seconds, 0),
+        longest_delay_seconds=_seconds(part, "longest_delay", "retry", default.longest_delay_seconds, 0),
     )
 
 
-def _classes(part: Document) -> frozenset[ErrorClass]:
-    names = part["on"]
+def _classes(named: Any) -> dict[ErrorClass, ClassPolicy]:
+    """The error classes that are tried again: a list, or a mapping with a policy for each."""
     allowed = [error_class for error_class in ErrorClass if error_class is not ErrorClass.CANCELLED]
-    if not isinstance(names, list):
-        raise UsageError("retry.on is not a list.", f"Choose from: {', '.join(allowed)}.", field="retry.on")
-    for name in names:
+    if not isinstance(named, list | Mapping):
+        remedy = f"Choose from: {', '.join(allowed)}; or give each a policy: {{out of memory: {{grow_memory: 1.5}}}}."
+        raise UsageError("retry.on is neither a list nor a mapping.", remedy, field="retry.on")
+    for name in named:
         if name not in allowed:
             raise UsageError(
                 f"retry.on: {name!r} is no error class.",
                 f"Choose from: {', '.join(allowed)}.",
                 field="retry.on",
             )
-    return frozenset(ErrorClass(name) for name in names)
+    if isinstance(named, list):
+        return {ErrorClass(name): ClassPolicy() for name in named}
+    return {ErrorClass(name): _class_policy(ErrorClass(name), part) for name, part in named.items()}
+
+
+def _class_policy(error_class: ErrorClass, part: Any) -> ClassPolicy:
+    field = f"retry.on.{error_class}"
+    if part is None or part == {}:
+        return ClassPolicy()
+    if not isinstance(part, Mapping):
+        raise UsageError(f"{field} is not a mapping.", "Write {attempts: 2, delay: 1min}, say.", field=field)
+    keys = ["attempts", "delay", "grow_memory", "grow_disk", "grow_time", "pool"]
+    if error_class in (ErrorClass.PREEMPTED, ErrorClass.LOST):
+        keys = ["pool"]  # nobody's failure: neither counted nor made to wait
+    _known(part, keys, field)
+    return ClassPolicy(
+        attempts=_attempts(part, field, 1) if "attempts" in part else None,
+        delay_seconds=_seconds(part, "delay", field, 0, 0) if "delay" in part else None,
+        grow_memory=_number(part, "grow_memory", field, 1, 1, 16),
+        grow_disk=_number(part, "grow_disk", field, 1, 1, 16),
+        grow_time=_number(part, "grow_time", field, 1, 1, 16),
+        pool=_text(part, "pool", field) or None,
+    )
+
+
+def _attempts(part: Document, field: str, default: int) -> int:
+    attempts = _number(part, "attempts", field, default, 1, 100)
+    if attempts != int(attempts):
+        field = f"{field}.attempts"
+        raise UsageError(f"{field} {attempts} is not a whole number.", "Write 3, say.", field=field)
+    return int(attempts)
 
 
 def _with_on(document: Document) -> Document:

@@ -25,7 +25,8 @@ JOB_ID = Id("job")
     cls=Verb,
     short_help="Run an algorithm on granules.",
     epilog="Examples:  armillary run browse --input raster=elevation/n45e010 --wait   "
-    "armillary run insar --input reference=slc/a --input secondary=slc/b --param looks=[19,7]",
+    "armillary run insar --input reference=slc/a --input secondary=slc/b --param looks=[19,7]   "
+    "armillary run mosaic --after JOB --after JOB --deadline 6h",
 )
 @click.argument("algorithm")
 @click.option("--input", "inputs", multiple=True, metavar="ROLE=COLLECTION/ID", help="A granule; may be repeated.")
@@ -39,6 +40,18 @@ JOB_ID = Id("job")
     help="What to do with the same work: share one that is under way, reuse one that is done as well, or run again.",
 )
 @click.option("--hold", is_flag=True, help="Do not start it before `armillary job release`.")
+@click.option("--after", multiple=True, metavar="JOB", type=Id("job"), help="Start it after this job; may be repeated.")
+@click.option(
+    "--on-failure",
+    type=click.Choice(["cancel", "hold", "run"]),
+    help="What becomes of it if a job that it runs after does not succeed: cancel (unless given), hold, or run anyway.",
+)
+@click.option("--deadline", metavar="WHEN", help="2h from now, or a time as in 2026-03-01T12:00:00Z.")
+@click.option(
+    "--on-deadline",
+    type=click.Choice(["fail", "warn"]),
+    help="Past it, fail (unless given) or only say so in its reason.",
+)
 @click.option("--wait", is_flag=True, help="Show its log until it ends; the exit code is 0 if it succeeded.")
 @json_option
 @pass_context
@@ -52,6 +65,10 @@ def run(
     priority: int | None,
     twins: str | None,
     hold: bool,
+    after: tuple[str, ...],
+    on_failure: str | None,
+    deadline: str | None,
+    on_deadline: str | None,
     wait: bool,
     as_json: bool,
 ) -> int:
@@ -60,7 +77,8 @@ def run(
     for names in roles.values():
         for name in names:
             granule_name(name)
-    wanted = {"version": version, "pool": pool, "priority": priority, "twins": twins}
+    wanted = {"version": version, "pool": pool, "priority": priority, "twins": twins, "after": list(after) or None}
+    wanted |= {"on_failure": on_failure, "deadline": deadline, "on_deadline": on_deadline}
     request = {"algorithm": algorithm, "inputs": roles, "parameters": parameter_values(parameters), "hold": hold}
     request |= {name: value for name, value in wanted.items() if value is not None}
     with context.client() as client:
@@ -140,6 +158,8 @@ def show(context: Context, job_id: str, as_json: bool) -> None:
             ("error class", found["error_class"]),
             ("progress", _progress(found)),
             ("pool", f"{found['pool']}, priority {found['priority']}"),
+            ("runs after", [_dependency(one) for one in found["after"]]),
+            ("deadline", _deadline(found)),
             ("parameters", found["parameters"]),
             ("inputs", [f"{one['role']}: {_granule(one)}" for one in found["inputs"]]),
             ("outputs", [f"{one['output']}: {_granule(one)}" for one in found["outputs"]]),
@@ -204,13 +224,14 @@ def hold(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
     _act(context, job_ids, "hold", as_json)
 
 
-@job.command("release", epilog="Example:  armillary job release JOB")
+@job.command("release", epilog="Examples:  armillary job release JOB   armillary job release JOB --now")
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, type=JOB_ID)
+@click.option("--now", is_flag=True, help="Even if jobs that it runs after have not ended.")
 @json_option
 @pass_context
-def release(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
+def release(context: Context, job_ids: tuple[str, ...], now: bool, as_json: bool) -> None:
     """Let held jobs run."""
-    _act(context, job_ids, "release", as_json)
+    _act(context, job_ids, "release", as_json, {"now": now})
 
 
 @job.command("priority", epilog="Example:  armillary job priority JOB 10")
@@ -333,6 +354,18 @@ def _progress(row: Mapping[str, Any]) -> str:
 
 def _granule(one: Mapping[str, Any]) -> str:
     return f"{one['collection']}/{one['id']} (revision {one['revision']})"
+
+
+def _dependency(one: Mapping[str, Any]) -> str:
+    otherwise = (
+        "" if one["is_met"] or one["on_failure"] == "cancel" else f"; {one['on_failure']} if it does not succeed"
+    )
+    return f"{one['job']} ({one['algorithm']}, {one['state']}{otherwise})"
+
+
+def _deadline(row: Mapping[str, Any]) -> str:
+    only = ", only a warning" if row["on_deadline"] == "warn" else ""
+    return f"{when(row['deadline_at'])}{only}" if row["deadline_at"] else ""
 
 
 def _cause(cause: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The HTTP face of jobs."""
 
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from armillary.accounts.actor import Actor
 from armillary.accounts.api import SignedIn
-from armillary.base import events
+from armillary.base import clock, events, units
 from armillary.base.clock import iso
 from armillary.base.db import Row, Transaction
 from armillary.base.errors import UsageError
@@ -48,6 +48,34 @@ class JobWire(Wire):
     priority: int = 0
     twins: Literal["share", "reuse", "again"] = "reuse"
     hold: bool = False
+    after: list[UUID] = Field(default_factory=list, max_length=1000)
+    on_failure: Literal["cancel", "hold", "run"] = "cancel"
+    deadline: str | None = None
+    on_deadline: Literal["fail", "warn"] = "fail"
+
+    def request(self, actor: Actor) -> JobRequest:
+        """The same as a plain type."""
+        return JobRequest(
+            algorithm=self.algorithm,
+            version=self.version,
+            inputs={role: tuple(_reference(role, one) for one in granules) for role, granules in self.inputs.items()},
+            parameters=self.parameters,
+            pool=self.pool,
+            priority=self.priority,
+            twins=self.twins,
+            hold=self.hold,
+            after=tuple(self.after),
+            on_failure=self.on_failure,
+            deadline=_deadline(self.deadline),
+            on_deadline=self.on_deadline,
+            cause={"account": actor.account},
+        )
+
+
+class ReleaseWire(Wire):
+    """Whether it waits for others no more."""
+
+    now: bool = False
 
     def request(self, actor: Actor) -> JobRequest:
         """The same as a plain type."""
@@ -150,10 +178,10 @@ async def hold(web: Web, actor: SignedIn, job: UUID) -> dict[str, Any]:
 
 
 @router.post("/{job}/release")
-async def release(web: Web, actor: SignedIn, job: UUID) -> dict[str, Any]:
-    """Let a held job run."""
+async def release(web: Web, actor: SignedIn, job: UUID, body: ReleaseWire | None = None) -> dict[str, Any]:
+    """Let a held job run; `now` even if the jobs that it runs after have not ended."""
     async with web.database.transaction() as tx:
-        await steer.release(tx, actor, job)
+        await steer.release(tx, actor, job, now=body is not None and body.now)
         return await _whole(tx, actor, job)
 
 
@@ -210,6 +238,7 @@ async def _whole(tx: Transaction, actor: Actor, job: UUID) -> dict[str, Any]:
     found = await find.get(tx, actor, job)
     return shown(found) | {
         "attempts": [_attempt(row) for row in await find.attempts(tx, job)],
+        "after": [_plain({"job": row.pop("after_id")} | row) for row in await find.dependencies(tx, job)],
         "inputs": [_granule(row, "role") for row in await find.inputs(tx, job)],
         "outputs": [_granule(row, "output") for row in await find.outputs(tx, job)],
         "events": [
@@ -232,6 +261,16 @@ def _plain(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _granule(row: Row, role: str) -> dict[str, Any]:
     return {role: row[role], "collection": row["collection"], "id": row["granule"], "revision": row["revision"]}
+
+
+def _deadline(text: str | None) -> datetime | timedelta | None:
+    """A time in RFC 3339, or a length of time from now."""
+    if not text:
+        return None
+    try:
+        return clock.parse(text) if text[:4].isdecimal() and "-" in text else units.duration(text, "deadline")
+    except ValueError as error:
+        raise UsageError(f"deadline: {error}.", "Write 2h, PT2H or 2026-03-01T12:00:00Z.", field="deadline") from error
 
 
 def _reference(role: str, one: str | GranuleWire) -> Reference:

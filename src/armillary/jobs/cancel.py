@@ -6,7 +6,7 @@ from armillary.accounts.actor import Actor
 from armillary.base.db import Transaction
 from armillary.base.errors import Conflict
 from armillary.base.wakes import COMMANDS
-from armillary.jobs import store
+from armillary.jobs import depend, store
 from armillary.jobs.job import JobState
 from armillary.jobs.steer import announce, locked
 
@@ -26,4 +26,5 @@ async def cancel(tx: Transaction, actor: Actor, job: UUID) -> JobState:
         return state
     await store.set_state(tx, job, JobState.CANCELLED, f"{actor.account} cancelled it before it ran.")
     await announce(tx, actor, row, "job.finished", JobState.CANCELLED)
+    await depend.settle(tx, [(job, JobState.CANCELLED)])
     return JobState.CANCELLED

@@ -39,9 +39,13 @@ class Job:
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    deadline_at: datetime | None
+    on_deadline: str
     ready_at: datetime | None = None
     worker_id: UUID | None = None
     stop: str | None = None
+    is_held: bool = False  # by somebody
+    waits: int = 0  # for so many jobs
 
 
 async def get(tx: Transaction, actor: Actor, job: UUID) -> Job:
@@ -72,6 +76,11 @@ async def newest(
 async def attempts(tx: Transaction, job: UUID) -> list[Row]:
     """Every attempt of a job that the caller may see, in order."""
     return await store.attempts(tx, job)
+
+
+async def dependencies(tx: Transaction, job: UUID) -> list[Row]:
+    """What it runs after."""
+    return await store.dependencies(tx, job)
 
 
 async def inputs(tx: Transaction, job: UUID) -> list[Row]:

@@ -16,9 +16,9 @@ from armillary.base.errors import ArmillaryError, NotFound, TransientError, Usag
 from armillary.base.wakes import JOBS, QUEUE, WORK
 from armillary.granules import ingest
 from armillary.granules.granule import Reference
-from armillary.jobs import retry, store
+from armillary.jobs import depend, retry, store
 from armillary.jobs.job import AttemptOutcome, Ending, Held, JobState, MadeOutput, Report, Result
-from armillary.jobs.queue import is_holder
+from armillary.jobs.queue import LATE, elsewhere, is_holder
 from armillary.provenance import record
 from armillary.provenance.activity import Activity
 
@@ -56,7 +56,7 @@ async def _end(tx: Transaction, actor: Actor, held: Held, report: Report) -> tup
     """What the report makes of the job; a success whose outputs are refused is a failure with that problem."""
     registered = await by_digest(tx, held.algorithm_digest)
     if report.outcome is not AttemptOutcome.SUCCEEDED:
-        return _unsuccessful(held, report, registered.algorithm), None
+        return await _unsuccessful(tx, held, report, registered.algorithm), None
     try:
         # Without outputs nothing is written yet that would have to be undone.
         async with tx.savepoint() if report.outputs else nullcontext():
@@ -68,7 +68,7 @@ async def _end(tx: Transaction, actor: Actor, held: Held, report: Report) -> tup
             error_class=class_of_refusal(error),
             reason=f"Its outputs were refused: {error}",
         )
-        return _unsuccessful(held, failed, registered.algorithm), error
+        return await _unsuccessful(tx, held, failed, registered.algorithm), error
     return (
         Ending(
             held, report.outcome, JobState.SUCCEEDED, report.reason, "", exit_code=report.exit_code,
@@ -123,18 +123,21 @@ def class_of_refusal(error: ArmillaryError) -> ErrorClass:
     return ErrorClass.SCIENCE_ERROR
 
 
-def _unsuccessful(held: Held, report: Report, algorithm: Algorithm) -> Ending:
+async def _unsuccessful(tx: Transaction, held: Held, report: Report, algorithm: Algorithm) -> Ending:
     reason = " ".join(filter(None, [report.reason, report.remedy]))
     ending = Ending(
         held, report.outcome, JobState.CANCELLED, reason, "Cancelled.", ErrorClass.CANCELLED, report.exit_code,
         report.started_at, report.ended_at, report.usage, report.result, held.failures,
     )  # fmt: skip
+    if held.stop == "deadline":
+        return replace(ending, **LATE, reason=f"{reason} {LATE['job_reason']}".lstrip())
     if held.stop == "cancel" or report.outcome is AttemptOutcome.CANCELLED:
         return replace(ending, outcome=AttemptOutcome.CANCELLED)
     error_class = _error_class(report)
+    has_budgets = held.failures and algorithm.retry.has_budgets
     decision = retry.decide(
         algorithm.retry, error_class, attempt=held.lease, failures=held.failures, resources=held.resources,
-        jitter=random.random(),
+        jitter=random.random(), earlier=await store.classes(tx, held.job_id, held.failures) if has_budgets else None,
     )  # fmt: skip
     ending = replace(
         ending,
@@ -145,12 +148,14 @@ def _unsuccessful(held: Held, report: Report, algorithm: Algorithm) -> Ending:
     said = f"Attempt {held.lease}: {error_class}. {reason}".rstrip()
     if isinstance(decision, retry.NoRetry):
         return replace(ending, state=JobState.FAILED, job_reason=f"{said} {decision.reason}")
+    pool, moved = await elsewhere(tx, held.pool, decision.pool)
     return replace(
         ending,
         state=JobState.QUEUED,
-        job_reason=f"{said} {decision.reason}",
+        job_reason=f"{said} {decision.reason}{moved}",
         delay_seconds=decision.delay_seconds,
         resources=decision.resources,
+        pool=pool,
     )
 
 
@@ -165,6 +170,7 @@ def _error_class(report: Report) -> ErrorClass:
 
 async def _write(tx: Transaction, host: str, endings: Sequence[Ending]) -> None:
     await store.end(tx, endings)
+    await depend.settle(tx, [(one.held.job_id, one.state) for one in endings if not one.state.is_live])
     done = [ending for ending in endings if ending.state is JobState.SUCCEEDED]
     if done:
         inputs = await store.inputs_of(tx, [ending.held.job_id for ending in done])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
@@ -13,7 +13,9 @@ from armillary.algorithms.algorithm import Resources
 from armillary.granules.granule import Committed, Reference
 
 Twins = Literal["share", "reuse", "again"]
-Stop = Literal["cancel", "preempt"]
+Stop = Literal["cancel", "preempt", "deadline"]
+OnFailure = Literal["cancel", "hold", "run"]
+OnDeadline = Literal["fail", "warn"]
 DEFAULT_POOL = "default"
 CURRENT = 0  # a reference to this revision means the one that is current when the job is submitted
 
@@ -36,12 +38,12 @@ class JobState(StrEnum):
 
 # Which state may follow which; the database's table job_transition says the same, and a test compares them.
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
-    JobState.HELD: frozenset({JobState.QUEUED, JobState.CANCELLED}),
+    JobState.HELD: frozenset({JobState.QUEUED, JobState.CANCELLED, JobState.FAILED}),
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.FAILED, JobState.HELD}),
     JobState.RUNNING: frozenset({JobState.QUEUED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}),
     JobState.SUCCEEDED: frozenset(),
-    JobState.FAILED: frozenset({JobState.QUEUED}),
-    JobState.CANCELLED: frozenset({JobState.QUEUED}),
+    JobState.FAILED: frozenset({JobState.QUEUED, JobState.HELD}),
+    JobState.CANCELLED: frozenset({JobState.QUEUED, JobState.HELD}),
 }
 
 
@@ -57,7 +59,11 @@ class AttemptOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What is asked for. Inputs by role; a reference to revision `CURRENT` takes the current one."""
+    """What is asked for. Inputs by role; a reference to revision `CURRENT` takes the current one.
+
+    It waits for the jobs in `after`; `on_failure` says what becomes of it if one of them does not succeed. A deadline that is a
+    length of time counts from the submission.
+    """
 
     algorithm: str
     version: str | None = None
@@ -67,6 +73,10 @@ class JobRequest:
     priority: int = 0
     twins: Twins = "reuse"
     hold: bool = False
+    after: Sequence[UUID] = ()
+    on_failure: OnFailure = "cancel"
+    deadline: datetime | timedelta | None = None
+    on_deadline: OnDeadline = "fail"
     cause: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -160,6 +170,7 @@ class Ending:
     failures: int = 0
     delay_seconds: float = 0.0  # until the next attempt, if there is one
     resources: Resources | None = None  # of the next attempt
+    pool: str | None = None  # of the next attempt, if it is another
     outputs: Sequence[MadeOutput] = ()
 
 
@@ -181,4 +192,5 @@ def resources_json(resources: Resources) -> dict[str, Any]:
         "memory_bytes": resources.memory_bytes,
         "disk_bytes": resources.disk_bytes,
         "time_seconds": resources.time_seconds,
+        "soft_time_seconds": resources.soft_time_seconds,
     }

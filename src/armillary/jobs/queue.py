@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,11 +13,18 @@ from armillary.base.db import Row, Transaction
 from armillary.base.wakes import COMMANDS, JOBS, QUEUE, WORK
 from armillary.granules import find
 from armillary.granules.granule import Granule, Reference
-from armillary.jobs import retry, store
+from armillary.jobs import depend, retry, store
 from armillary.jobs.job import AttemptOutcome, Ending, Held, JobState, Stop
 
 MAX_LEASES = 200  # in one call
 NOTHING = Resources(0, 0, 0, 0)
+# How an attempt ends that was stopped at its job's deadline, whatever its worker says.
+LATE: Mapping[str, Any] = {
+    "outcome": AttemptOutcome.FAILED,
+    "state": JobState.FAILED,
+    "error_class": ErrorClass.TIMED_OUT,
+    "job_reason": "Its deadline passed while it ran.",
+}
 
 
 @dataclass(frozen=True)
@@ -130,14 +137,15 @@ async def beat(tx: Transaction, worker_id: UUID, beats: Sequence[Beat], forgotte
         if any(one.progress is not None for one in news):
             tx.wake(JOBS)
     return Orders(
-        stop=[(*pair, row["stop"]) for pair, row in held.items() if row["stop"] and pair not in forgotten],
+        stop=[(*pair, _order(row["stop"])) for pair, row in held.items() if row["stop"] and pair not in forgotten],
         gone=[pair for pair in said if pair not in held],
     )
 
 
 async def orders(tx: Transaction, worker_id: UUID) -> list[tuple[UUID, int, Stop]]:
     """What a worker is asked to stop."""
-    return [(row["job_id"], row["lease"], row["stop"]) for row in await store.leases_of(tx, worker_id) if row["stop"]]
+    held = await store.leases_of(tx, worker_id)
+    return [(row["job_id"], row["lease"], _order(row["stop"])) for row in held if row["stop"]]
 
 
 async def ordered(tx: Transaction) -> list[UUID]:
@@ -217,10 +225,26 @@ async def referred(tx: Transaction, references: Sequence[Reference]) -> set[Refe
     return await store.live_references(tx, references)
 
 
+async def elsewhere(tx: Transaction, pool: str, wished: str | None) -> tuple[str | None, str]:
+    """The pool where a job is tried again, if it is another that there is, and what is to be said of it."""
+    if wished is None or wished == pool:
+        return None, ""
+    if await store.has_pool(tx, wished):
+        return wished, f" It moves to pool {wished}."
+    return None, f" It would move to pool {wished}, but there is none."
+
+
+def _order(stop: Stop) -> Stop:
+    """What a worker is told: that time is over is told it as a cancellation."""
+    return "cancel" if stop == "deadline" else stop
+
+
 async def _take_back(tx: Transaction, held: Sequence[Held], error_class: ErrorClass, reason: str) -> int:
     if not held:
         return 0
-    await store.end(tx, [await _interrupted(tx, one, error_class, reason) for one in held])
+    endings = [await _interrupted(tx, one, error_class, reason) for one in held]
+    await store.end(tx, endings)
+    await depend.settle(tx, [(one.held.job_id, one.state) for one in endings if not one.state.is_live])
     for channel in (QUEUE, JOBS, WORK):
         tx.wake(channel)
     return len(held)
@@ -232,6 +256,8 @@ async def _interrupted(tx: Transaction, held: Held, error_class: ErrorClass, rea
     if held.stop == "cancel":
         return Ending(held, outcome, JobState.CANCELLED, reason, "Cancelled; its worker did not answer any more.",
                       ErrorClass.CANCELLED, failures=held.failures)  # fmt: skip
+    if held.stop == "deadline":
+        return replace(Ending(held, outcome, JobState.FAILED, reason, "", failures=held.failures), **LATE)
     policy = (await by_digest(tx, held.algorithm_digest)).algorithm.retry
     decision = retry.decide(
         policy,
@@ -242,16 +268,18 @@ async def _interrupted(tx: Transaction, held: Held, error_class: ErrorClass, rea
         jitter=random.random(),
     )
     assert isinstance(decision, retry.Retry), "loss and preemption are always tried again"
+    pool, moved = await elsewhere(tx, held.pool, decision.pool)
     return Ending(
         held,
         outcome,
         JobState.QUEUED,
         reason,
-        f"{reason} {decision.reason}",
+        f"{reason} {decision.reason}{moved}",
         error_class,
         failures=decision.failures,
         delay_seconds=decision.delay_seconds,
         resources=decision.resources,
+        pool=pool,
     )
 
 
@@ -268,6 +296,7 @@ async def _fail_unreadable(tx: Transaction, job: UUID, missing: Reference) -> No
         failures=held.failures + 1,
     )
     await store.end(tx, [ending])
+    await depend.settle(tx, [(job, JobState.FAILED)])
     tx.wake(WORK)
 
 

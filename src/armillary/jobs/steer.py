@@ -10,7 +10,7 @@ from armillary.base import events
 from armillary.base.db import Row, Transaction
 from armillary.base.errors import Conflict, NotFound, UsageError
 from armillary.base.wakes import JOBS, QUEUE
-from armillary.jobs import store
+from armillary.jobs import depend, store
 from armillary.jobs.job import TRANSITIONS, JobState
 from armillary.jobs.submit import PRIORITIES
 
@@ -18,16 +18,37 @@ from armillary.jobs.submit import PRIORITIES
 async def hold(tx: Transaction, actor: Actor, job: UUID) -> JobState:
     """Keep a waiting job from running until it is released."""
     row = await locked(tx, actor, job)
-    return await _move(tx, actor, row, JobState.HELD, f"{actor.account} holds it.", "job.held")
+    reason = f"{actor.account} holds it."
+    if row["state"] == JobState.HELD and not row["is_held"]:  # it waits for others; from now on for a release as well
+        await store.set_reason(tx, job, reason, is_held=True)
+        await announce(tx, actor, row, "job.held", JobState.HELD)
+        return JobState.HELD
+    return await _move(tx, actor, row, JobState.HELD, reason, "job.held")
 
 
-async def release(tx: Transaction, actor: Actor, job: UUID) -> JobState:
-    """Let a held job run."""
+async def release(tx: Transaction, actor: Actor, job: UUID, *, now: bool = False) -> JobState:
+    """Let a held job run; `now` whether or not the jobs that it waits for have ended."""
     row = await locked(tx, actor, job)
     if row["state"] != JobState.HELD:
         raise Conflict(f"Job {job} is {row['state']}, not held.", "There is nothing to release.")
+    if row["waits"] and not now:
+        return await _let_wait(tx, actor, row)
+    if row["waits"]:
+        await store.waive(tx, job)
     tx.wake(QUEUE)
-    return await _move(tx, actor, row, JobState.QUEUED, f"{actor.account} released it.", "job.released")
+    without = " without waiting for others" if row["waits"] else ""
+    return await _move(tx, actor, row, JobState.QUEUED, f"{actor.account} released it{without}.", "job.released")
+
+
+async def _let_wait(tx: Transaction, actor: Actor, row: Row) -> JobState:
+    """Nobody holds it any more, but it waits for others."""
+    waits_for = [one["after_id"] for one in await store.dependencies(tx, row["id"]) if not one["is_met"]]
+    reason = depend.waiting(waits_for)
+    if not row["is_held"]:
+        raise Conflict(f"Nobody holds job {row['id']}. {reason}", "`armillary job release --now` lets it run at once.")
+    await store.set_reason(tx, row["id"], reason, is_held=False)
+    await announce(tx, actor, row, "job.released", JobState.HELD)
+    return JobState.HELD
 
 
 async def again(tx: Transaction, actor: Actor, job: UUID) -> JobState:
@@ -41,13 +62,16 @@ async def again(tx: Transaction, actor: Actor, job: UUID) -> JobState:
         return state
     if JobState.QUEUED not in TRANSITIONS[state] or state.is_live:
         raise Conflict(f"Job {job} is {state}.", "Only what failed or was cancelled is tried again.")
+    waits_for = await depend.again(tx, job)
     try:
         async with tx.savepoint():
-            await store.enqueue_again(tx, job)
+            await store.enqueue_again(tx, [job], f"{actor.account} wants it tried again.")
     except psycopg.errors.UniqueViolation as error:
         raise Conflict(f"Another live job does the same work as {job}.", "Wait for that one.") from error
     tx.wake(QUEUE)
-    return await _move(tx, actor, row, JobState.QUEUED, f"{actor.account} wants it tried again.", "job.retried")
+    state = JobState.HELD if waits_for else JobState.QUEUED
+    await announce(tx, actor, row, "job.retried", state)
+    return state
 
 
 async def prioritise(tx: Transaction, actor: Actor, job: UUID, priority: int) -> JobState:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from armillary.accounts.permit import VISIBLE
-from armillary.algorithms.algorithm import Resources
+from armillary.algorithms.algorithm import ErrorClass, Resources
 from armillary.base.db import Row, Transaction, jsonb
 from armillary.granules.granule import Reference
 from armillary.jobs.job import Ending, Held, JobKey, JobState, resources_json
@@ -24,14 +24,15 @@ async def insert(tx: Transaction, jobs: Sequence[Mapping[str, Any]]) -> dict[UUI
                select * from jsonb_to_recordset(%(jobs)s) as w (
                    id uuid, algorithm text, algorithm_version text, algorithm_digest text, parameters jsonb,
                    identity text, twins text, reuses boolean, state text, pool text, priority integer,
-                   resources jsonb, cause jsonb, "group" text, created_by text, inputs jsonb)),
+                   resources jsonb, cause jsonb, "group" text, created_by text, inputs jsonb, reason text,
+                   is_held boolean, waits integer, deadline timestamptz, on_deadline text)),
            queued as (
                insert into job_queue (job_id, pool, identity, "group", is_shared, priority, ready_at,
-                                      cpu, memory_bytes, disk_bytes)
+                                      cpu, memory_bytes, disk_bytes, is_held, waits, deadline_at)
                select id, pool, identity, "group", twins <> 'again', priority,
                       case state when 'held' then 'infinity' else armillary_now() end,
                       (resources->>'cpu')::real, (resources->>'memory_bytes')::bigint,
-                      (resources->>'disk_bytes')::bigint
+                      (resources->>'disk_bytes')::bigint, is_held, waits, deadline
                from wanted
                where not (reuses and exists (
                    select from job where job.identity = wanted.identity and job."group" = wanted."group"
@@ -41,9 +42,9 @@ async def insert(tx: Transaction, jobs: Sequence[Mapping[str, Any]]) -> dict[UUI
                returning job_id),
            made as (
                insert into job (id, algorithm, algorithm_version, algorithm_digest, parameters, identity, twins, state,
-                                pool, priority, resources, cause, "group", created_by)
+                                pool, priority, resources, cause, "group", created_by, reason, deadline_at, on_deadline)
                select id, algorithm, algorithm_version, algorithm_digest, parameters, identity, twins, state,
-                      pool, priority, resources, cause, "group", created_by
+                      pool, priority, resources, cause, "group", created_by, reason, deadline, on_deadline
                from wanted join queued on queued.job_id = wanted.id),
            inputs as (
                insert into job_input (job_id, role, position, collection, granule, revision)
@@ -216,6 +217,20 @@ async def progress(tx: Transaction, worker_id: UUID, beats: Sequence[Mapping[str
 # Ending --------------------------------------------------------------------------------------------------------
 
 
+async def classes(tx: Transaction, job: UUID, last: int) -> list[ErrorClass]:
+    """Of which classes the last counted failures of a job were."""
+    rows = await tx.rows(
+        """select error_class from attempt where job_id = %s and outcome = 'failed' order by number desc limit %s""",
+        [job, last],
+    )
+    return [ErrorClass(row["error_class"]) for row in rows]
+
+
+async def has_pool(tx: Transaction, pool: str) -> bool:
+    """Whether the queue may name this pool."""
+    return bool(await tx.value("select exists (select from pool where id = %s)", [pool]))
+
+
 async def ended_attempts(tx: Transaction, pairs: Sequence[tuple[UUID, int]]) -> dict[tuple[UUID, int], Row]:
     """How attempts ended that no lease stands for any more."""
     rows = await tx.rows(
@@ -236,14 +251,14 @@ async def end(tx: Transaction, endings: Sequence[Ending]) -> None:
                    job_id uuid, lease integer, leased_at timestamptz, outcome text, state text, reason text,
                    job_reason text, error_class text, exit_code integer, started_at timestamptz, ended_at timestamptz,
                    usage jsonb, result jsonb, failures integer, delay_seconds float8, resources jsonb, outputs jsonb,
-                   actor text, detail jsonb)
+                   pool text, actor text, detail jsonb)
                limit %(count)s),  -- tells the planner how few they are
            gone as (
                delete from job_queue using ending
                where job_queue.job_id = ending.job_id and ending.state <> 'queued'),
            back as (
                update job_queue as queue
-               set worker_id = null, leased_at = null, stop = null,
+               set worker_id = null, leased_at = null, stop = null, pool = coalesce(ending.pool, queue.pool),
                    ready_at = armillary_now() + make_interval(secs => ending.delay_seconds),
                    cpu = (ending.resources->>'cpu')::real,
                    memory_bytes = (ending.resources->>'memory_bytes')::bigint,
@@ -267,7 +282,7 @@ async def end(tx: Transaction, endings: Sequence[Ending]) -> None:
                update job
                set state = ending.state, version = version + 1, reason = ending.job_reason,
                    error_class = ending.error_class, failures = ending.failures, result = ending.result,
-                   resources = ending.resources,
+                   resources = ending.resources, pool = coalesce(ending.pool, job.pool),
                    ended_at = case when ending.state = 'queued' then null else armillary_now() end
                from ending where job.id = ending.job_id
                returning job.id, job.version, job."group", ending.state, ending.actor, ending.detail)
@@ -308,6 +323,7 @@ def _ending(ending: Ending) -> dict[str, Any]:
         "failures": ending.failures,
         "delay_seconds": ending.delay_seconds,
         "resources": resources_json(ending.resources or held.resources),
+        "pool": ending.pool,
         "outputs": outputs,
         "actor": f"worker:{held.worker_id}",
         "detail": {
@@ -337,7 +353,8 @@ async def lock(tx: Transaction, job: UUID, scope: dict[str, Any]) -> Row | None:
     await tx.execute("select from job_queue where job_id = %s for update", [job])
     return await tx.row(
         f"""select job.id, job.version, job.state, job.identity, job.twins, job.pool, job.priority, job.resources,
-                   job.attempts, job.algorithm, job.algorithm_version, job.cause, job."group", queue.worker_id, queue.stop
+                   job.attempts, job.algorithm, job.algorithm_version, job.cause, job."group", queue.worker_id, queue.stop,
+                   queue.is_held, queue.waits
             from job left join job_queue as queue on queue.job_id = job.id
             where job.id = %(job)s and {VISIBLE.replace('"group"', 'job."group"')} for update of job""",
         scope | {"job": job},
@@ -345,7 +362,7 @@ async def lock(tx: Transaction, job: UUID, scope: dict[str, Any]) -> Row | None:
 
 
 async def set_state(tx: Transaction, job: UUID, state: JobState, reason: str) -> None:
-    """Move a locked job that is not leased; its queue row follows."""
+    """Move a locked job that is not leased; its queue row follows. One that is queued waits for nothing any more."""
     await tx.execute(
         """update job set state = %(state)s, version = version + 1, reason = %(reason)s,
                error_class = case when %(state)s = 'cancelled' then error_class end,
@@ -356,23 +373,43 @@ async def set_state(tx: Transaction, job: UUID, state: JobState, reason: str) ->
     if not state.is_live:
         await tx.execute("delete from job_queue where job_id = %s", [job])
     elif state is JobState.HELD:
-        await tx.execute("update job_queue set ready_at = 'infinity' where job_id = %s", [job])
+        await tx.execute("update job_queue set ready_at = 'infinity', is_held = true where job_id = %s", [job])
     else:
-        await tx.execute("update job_queue set ready_at = armillary_now() where job_id = %s", [job])
+        await tx.execute(
+            "update job_queue set ready_at = armillary_now(), is_held = false, waits = 0 where job_id = %s", [job]
+        )
 
 
-async def enqueue_again(tx: Transaction, job: UUID) -> None:
-    """Give a locked job that has ended a place in the queue and a fresh budget; its lease numbers go on."""
+async def set_reason(tx: Transaction, job: UUID, reason: str, *, is_held: bool) -> None:
+    """Say why a locked job is held, by whom or for what."""
+    await tx.execute("update job set version = version + 1, reason = %s where id = %s", [reason, job])
+    await tx.execute("update job_queue set is_held = %s where job_id = %s", [is_held, job])
+
+
+async def enqueue_again(tx: Transaction, jobs: Sequence[UUID], reason: str) -> None:
+    """Give locked jobs that have ended a place in the queue and a fresh budget; their lease numbers go on.
+
+    They wait for what they run after and has not ended well; a deadline that has passed counts no more.
+    """
     await tx.execute(
         """insert into job_queue (job_id, pool, identity, "group", is_shared, priority, ready_at, cpu, memory_bytes,
-                                  disk_bytes, lease)
-           select id, pool, identity, "group", twins <> 'again', priority, armillary_now(),
+                                  disk_bytes, lease, waits, deadline_at)
+           select id, pool, identity, "group", twins <> 'again', priority,
+                  case when waits > 0 then 'infinity' else armillary_now() end,
                   (resources->>'cpu')::real, (resources->>'memory_bytes')::bigint, (resources->>'disk_bytes')::bigint,
-                  attempts
-           from job where id = %s""",
-        [job],
+                  attempts, waits, case when deadline_at > armillary_now() then deadline_at end
+           from job, lateral (select count(*) as waits from job_dependency where job_id = job.id and not is_met) as open
+           where id = any(%s)""",
+        [list(jobs)],
     )
-    await tx.execute("update job set failures = 0, result = null where id = %s", [job])
+    await tx.execute(
+        """update job
+           set state = case when waits > 0 then 'held' else 'queued' end, version = version + 1, failures = 0,
+               result = null, error_class = null, ended_at = null,
+               reason = %s || case when waits > 0 then ' It waits for ' || waits || ' it runs after.' else '' end
+           from job_queue where job_id = id and id = any(%s)""",
+        [reason, list(jobs)],
+    )
 
 
 async def set_stop(tx: Transaction, job: UUID, reason: str) -> None:
@@ -390,6 +427,167 @@ async def set_priority(tx: Transaction, job: UUID, priority: int) -> None:
     """Move a locked job within its queue."""
     await tx.execute("update job set priority = %s, version = version + 1 where id = %s", [priority, job])
     await tx.execute("update job_queue set priority = %s where job_id = %s", [priority, job])
+
+
+# Dependencies --------------------------------------------------------------------------------------------------
+
+
+async def lock_states(tx: Transaction, jobs: Sequence[UUID], scope: dict[str, Any]) -> dict[UUID, JobState]:
+    """How these jobs stand, those that may be seen; the live ones do not end before the transaction does."""
+    await tx.execute("select from job_queue where job_id = any(%s) order by job_id for share", [list(jobs)])
+    rows = await tx.rows(
+        f"select id, state from job where id = any(%(jobs)s) and {VISIBLE}", scope | {"jobs": list(jobs)}
+    )
+    return {row["id"]: JobState(row["state"]) for row in rows}
+
+
+async def insert_dependencies(tx: Transaction, rows: Sequence[tuple[UUID, UUID, str, bool]]) -> None:
+    """Record what new jobs run after: (job, after, on_failure, is_met) each."""
+    await tx.execute_many(
+        "insert into job_dependency (job_id, after_id, on_failure, is_met) values (%s, %s, %s, %s)", rows
+    )
+
+
+async def dependencies(tx: Transaction, job: UUID) -> list[Row]:
+    """What a job runs after, with how that stands."""
+    return await tx.rows(
+        """select after_id, on_failure, is_met, job.state, job.algorithm
+           from job_dependency join job on job.id = after_id where job_id = %s order by after_id""",
+        [job],
+    )
+
+
+async def open_dependents(tx: Transaction, ended: Sequence[tuple[UUID, JobState]]) -> list[Row]:
+    """The jobs that still wait for these, locked in the order of their ids."""
+    rows = await tx.rows(
+        """select job_id, after_id, on_failure, state
+           from job_dependency join unnest(%s::uuid[], %s::text[]) as ended (id, state) on after_id = ended.id
+           where not is_met order by job_id""",
+        [[job for job, _ in ended], [str(state) for _, state in ended]],
+    )
+    if rows:
+        jobs = [row["job_id"] for row in rows]
+        await tx.execute("select from job_queue where job_id = any(%s) order by job_id for update", [jobs])
+    return rows
+
+
+async def meet(tx: Transaction, pairs: Sequence[tuple[UUID, UUID]]) -> None:
+    """These dependencies (job, after) are met; locked jobs that wait for nothing else may run."""
+    await tx.execute(
+        """with met as (
+               update job_dependency as open set is_met = true
+               from unnest(%(jobs)s::uuid[], %(after)s::uuid[]) as pair (job_id, after_id)
+               where open.job_id = pair.job_id and open.after_id = pair.after_id and not is_met
+               returning open.job_id),
+           freed as (
+               update job_queue as queue
+               set waits = waits - number,
+                   ready_at = case when waits = number and not is_held then armillary_now() else ready_at end
+               from (select job_id, count(*) as number from met group by job_id) as part
+               where queue.job_id = part.job_id and waits > 0
+               returning queue.job_id, waits, is_held),
+           moved as (
+               update job
+               set version = version + 1, state = case when waits = 0 and not is_held then 'queued' else state end,
+                   reason = case when is_held then reason
+                                 when waits = 0 then 'What it runs after has ended.'
+                                 else 'Waits for ' || waits || case waits when 1 then ' more job.' else ' more jobs.' end
+                            end
+               from freed where job.id = freed.job_id and (waits = 0 or not is_held)
+               returning job.*)
+           select armillary_emit('job:' || id, version, 'job.released', 'system:jobs', "group",
+                      jsonb_build_object('job', id, 'algorithm', algorithm, 'version', algorithm_version,
+                          'attempt', attempts, 'state', state, 'cause', cause))
+           from moved where state = 'queued'""",
+        {"jobs": [job for job, _ in pairs], "after": [after for _, after in pairs]},
+    )
+
+
+async def waive(tx: Transaction, job: UUID) -> None:
+    """A locked job does not wait for others any more."""
+    await tx.execute("update job_dependency set is_met = true where job_id = %s", [job])
+
+
+async def explain(tx: Transaction, reasons: Mapping[UUID, str]) -> None:
+    """Say why these locked, held jobs wait."""
+    await tx.execute(
+        """update job set version = version + 1, reason = told.reason
+           from unnest(%s::uuid[], %s::text[]) as told (id, reason)
+           where job.id = told.id and job.state = 'held'""",
+        [list(reasons), list(reasons.values())],
+    )
+
+
+async def cancel_waiting(tx: Transaction, reasons: Mapping[UUID, str]) -> list[UUID]:
+    """Cancel these locked jobs, unless they run or have ended; returns those that were."""
+    return await _end_waiting(tx, reasons, JobState.CANCELLED, None)
+
+
+async def _end_waiting(
+    tx: Transaction, reasons: Mapping[UUID, str], state: JobState, error_class: str | None
+) -> list[UUID]:
+    rows = await tx.rows(
+        """with gone as (
+               delete from job_queue using unnest(%(jobs)s::uuid[], %(reasons)s::text[]) as told (id, reason)
+               where job_queue.job_id = told.id and worker_id is null returning told.*),
+           ended as (
+               update job set state = %(state)s, version = version + 1, reason = gone.reason,
+                   error_class = coalesce(%(class)s, error_class), ended_at = armillary_now()
+               from gone where job.id = gone.id returning job.*)
+           select id, armillary_emit('job:' || id, version, 'job.finished', 'system:jobs', "group",
+                      jsonb_build_object('job', id, 'algorithm', algorithm, 'version', algorithm_version,
+                          'attempt', attempts, 'state', state, 'error_class', error_class, 'reason', reason,
+                          'cause', cause))
+           from ended""",
+        {"jobs": list(reasons), "reasons": list(reasons.values()), "state": state, "class": error_class},
+    )
+    return [row["id"] for row in rows]
+
+
+# Deadlines -----------------------------------------------------------------------------------------------------
+
+
+async def overdue(tx: Transaction, limit: int) -> list[Row]:
+    """Live jobs past their deadline that nothing was done about yet, locked."""
+    return await tx.rows(
+        """select queue.job_id, queue.worker_id, queue.deadline_at, job.state, job.on_deadline
+           from job_queue as queue join job on job.id = queue.job_id
+           where queue.deadline_at <= armillary_now()
+           order by queue.job_id limit %s for update of queue skip locked""",
+        [limit],
+    )
+
+
+async def warn_late(tx: Transaction, reasons: Mapping[UUID, str]) -> None:
+    """Say that these locked jobs are late, once."""
+    await _tell_late(tx, reasons, "stop")
+
+
+async def stop_late(tx: Transaction, reasons: Mapping[UUID, str]) -> None:
+    """Ask the workers of these locked jobs to stop them."""
+    await _tell_late(tx, reasons, "'deadline'")
+
+
+async def fail_late(tx: Transaction, reasons: Mapping[UUID, str]) -> list[UUID]:
+    """These locked jobs, which do not run, have failed."""
+    return await _end_waiting(tx, reasons, JobState.FAILED, ErrorClass.TIMED_OUT)
+
+
+async def _tell_late(tx: Transaction, reasons: Mapping[UUID, str], stop: str) -> None:
+    await tx.execute(
+        f"""with late as (
+               update job_queue set deadline_at = null, stop = {stop}
+               from unnest(%s::uuid[], %s::text[]) as told (id, reason)
+               where job_queue.job_id = told.id returning told.*),
+           told as (
+               update job set version = version + 1, reason = late.reason from late where job.id = late.id
+               returning job.*)
+           select armillary_emit('job:' || id, version, 'job.late', 'system:jobs', "group",
+                      jsonb_build_object('job', id, 'algorithm', algorithm, 'version', algorithm_version,
+                          'attempt', attempts, 'state', state, 'reason', reason, 'cause', cause))
+           from told""",
+        [list(reasons), list(reasons.values())],
+    )
 
 
 # Logs and checkpoints ------------------------------------------------------------------------------------------
@@ -487,13 +685,15 @@ async def drop_ended_checkpoints(tx: Transaction, limit: int) -> list[str]:
 
 _JOB = """job.id, job.version, job.algorithm, job.algorithm_version, job.algorithm_digest, job.parameters, job.state,
     job.reason, job.error_class, job.pool, job.priority, job.twins, job.resources, job.failures, job.attempts,
-    job.progress, job.result, job.cause, job."group", job.created_by, job.created_at, job.started_at, job.ended_at"""
+    job.progress, job.result, job.cause, job."group", job.created_by, job.created_at, job.started_at, job.ended_at,
+    job.deadline_at, job.on_deadline"""
 
 
 async def job(tx: Transaction, id: UUID, scope: dict[str, Any]) -> Row | None:  # noqa: A002
     """One job, with what only the queue knows of it."""
     return await tx.row(
-        f"""select {_JOB}, nullif(queue.ready_at, 'infinity') as ready_at, queue.worker_id, queue.stop
+        f"""select {_JOB}, nullif(queue.ready_at, 'infinity') as ready_at, queue.worker_id, queue.stop,
+                   coalesce(queue.is_held, false) as is_held, coalesce(queue.waits, 0) as waits
             from job left join job_queue as queue on queue.job_id = job.id
             where job.id = %(id)s and {VISIBLE.replace('"group"', 'job."group"')}""",
         scope | {"id": id},

@@ -1,7 +1,8 @@
 """Submit jobs: check each, find its twin, enqueue it; the reason of the outcome comes with it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,13 +13,15 @@ from armillary.accounts.permit import permit
 from armillary.algorithms.algorithm import Algorithm, Input, Registered
 from armillary.algorithms.parameters import check_parameters
 from armillary.algorithms.register import resolve
+from armillary.base.clock import iso
 from armillary.base.db import Transaction
 from armillary.base.errors import NotFound, TransientError, UsageError
 from armillary.base.ids import new_id
 from armillary.base.wakes import JOBS, QUEUE
 from armillary.granules import find
 from armillary.granules.granule import Granule, Reference
-from armillary.jobs import store
+from armillary.jobs import depend, store
+from armillary.jobs.depend import Dependency
 from armillary.jobs.identity import identity
 from armillary.jobs.job import CURRENT, JobKey, JobState, Submission, resources_json
 from armillary.jobs.job import JobRequest as JobRequest
@@ -37,7 +40,27 @@ class Wanted:
     inputs: Mapping[str, Sequence[Reference]]
     parameters: Mapping[str, Any]
     identity: str
+    after: Sequence[Dependency] = ()
     ignores_done: bool = False  # what an equal job made is gone, so its success is no reason not to run
+
+    @property
+    def waits_for(self) -> list[UUID]:
+        """The jobs that have to end first."""
+        return [link.after for link in self.after if not link.is_met]
+
+    @property
+    def reason(self) -> str:
+        """Why it stands where it does once it is submitted."""
+        if self.request.hold:
+            return "Held until it is released."
+        if self.waits_for:
+            return depend.waiting(self.waits_for)
+        if self.request.twins == "again":
+            return "Queued; it runs whether or not an equal job lives or has products."
+        if self.ignores_done:
+            return "Queued; an equal job succeeded, but its products are gone."
+        what = "lives" if self.request.twins == "share" else "lives or has products"
+        return f"Queued; no equal job {what}."
 
 
 async def submit(tx: Transaction, actor: Actor, request: JobRequest) -> Submission:
@@ -50,7 +73,12 @@ async def submit_many(tx: Transaction, actor: Actor, requests: Sequence[JobReque
     permit(actor, "change", actor.group)
     registered = await _algorithms(tx, actor, requests)
     granules = await _granules(tx, requests)
-    wanted = [_check(actor, request, registered[request.algorithm, request.version], granules) for request in requests]
+    states = await depend.look(tx, actor, requests)
+    now = await tx.value("select armillary_now()") if any(request.deadline for request in requests) else None
+    wanted = [
+        _check(actor, _with_deadline(request, now), registered[request.algorithm, request.version], granules, states)
+        for request in requests
+    ]
     results: dict[UUID, Submission] = {}
     for _ in range(TRIES):
         missing = [one for one in wanted if one.id not in results]
@@ -84,7 +112,24 @@ async def _granules(tx: Transaction, requests: Sequence[JobRequest]) -> dict[Ref
     return found | {Reference(*key, CURRENT): granule for key, granule in newest.items()}
 
 
-def _check(actor: Actor, request: JobRequest, registered: Registered, granules: Mapping[Reference, Granule]) -> Wanted:
+def _with_deadline(request: JobRequest, now: datetime | None) -> JobRequest:
+    """The request with its deadline as a time."""
+    if request.deadline is None:
+        return request
+    assert now is not None
+    at = now + request.deadline if isinstance(request.deadline, timedelta) else request.deadline
+    if at <= now:
+        raise UsageError(f"The deadline {iso(at)} has passed.", "Name a time to come.", field="deadline")
+    return replace(request, deadline=at)
+
+
+def _check(
+    actor: Actor,
+    request: JobRequest,
+    registered: Registered,
+    granules: Mapping[Reference, Granule],
+    states: Mapping[UUID, JobState],
+) -> Wanted:
     algorithm = registered.algorithm
     if request.priority not in PRIORITIES:
         raise UsageError(f"priority {request.priority} is out of range.", "Choose -1000 to 1000.", field="priority")
@@ -98,7 +143,8 @@ def _check(actor: Actor, request: JobRequest, registered: Registered, granules: 
         for role, declared in algorithm.inputs.items()
     }
     work = identity(registered.digest, algorithm.inputs, inputs, parameters)
-    return Wanted(new_id(), request, registered, inputs, parameters, work)
+    after = depend.dependencies(request, states)
+    return Wanted(new_id(), request, registered, inputs, parameters, work, after)
 
 
 def _references(
@@ -149,9 +195,16 @@ async def _enqueue(tx: Transaction, actor: Actor, wanted: Sequence[Wanted]) -> d
         raise NotFound(
             f"There is no pool {pools}.", "`armillary pool list` shows those that are.", field="pool"
         ) from error
+    links = [
+        (one.id, link.after, link.on_failure, link.is_met) for one in wanted if one.id in made for link in one.after
+    ]
+    if links:
+        await store.insert_dependencies(tx, links)
     tx.wake(QUEUE)
     tx.wake(JOBS)
-    return {job: Submission(JobKey(job, state), "submitted", _submitted(state)) for job, state in made.items()}
+    return {
+        one.id: Submission(JobKey(one.id, made[one.id]), "submitted", one.reason) for one in wanted if one.id in made
+    }
 
 
 async def _twins(tx: Transaction, actor: Actor, missing: Sequence[Wanted]) -> tuple[dict[UUID, Submission], set[UUID]]:
@@ -161,7 +214,7 @@ async def _twins(tx: Transaction, actor: Actor, missing: Sequence[Wanted]) -> tu
     results, gone = {}, set()
     for one in missing:
         if (twin := live.get(one.identity)) is not None:
-            results[one.id] = Submission(twin, "shared", f"Job {twin.id} does the same work and is {twin.state}.")
+            results[one.id] = Submission(twin, "shared", _shared(one, twin))
         elif one.identity in done and one.request.twins == "reuse":
             key, outputs = done[one.identity]
             if len(await find.at_revisions(tx, outputs)) == len(outputs):
@@ -172,12 +225,13 @@ async def _twins(tx: Transaction, actor: Actor, missing: Sequence[Wanted]) -> tu
     return results, gone
 
 
+def _shared(one: Wanted, twin: JobKey) -> str:
+    heedless = " It does not wait for what this one was to run after." if one.waits_for else ""
+    return f"Job {twin.id} does the same work and is {twin.state}.{heedless}"
+
+
 def _without_reuse(wanted: Wanted) -> Wanted:
-    return Wanted(**vars(wanted) | {"ignores_done": True})
-
-
-def _submitted(state: JobState) -> str:
-    return "Held until it is released." if state is JobState.HELD else "Queued; no equal job lives or has products."
+    return replace(wanted, ignores_done=True)
 
 
 def _row(actor: Actor, wanted: Wanted) -> dict[str, Any]:
@@ -191,7 +245,12 @@ def _row(actor: Actor, wanted: Wanted) -> dict[str, Any]:
         "identity": wanted.identity,
         "twins": request.twins,
         "reuses": request.twins == "reuse" and not wanted.ignores_done,
-        "state": JobState.HELD if request.hold else JobState.QUEUED,
+        "state": JobState.HELD if request.hold or wanted.waits_for else JobState.QUEUED,
+        "reason": wanted.reason,
+        "is_held": request.hold,
+        "waits": len(wanted.waits_for),
+        "deadline": request.deadline.isoformat() if isinstance(request.deadline, datetime) else None,
+        "on_deadline": request.on_deadline,
         "pool": request.pool,
         "priority": request.priority,
         "resources": resources_json(algorithm.resources),

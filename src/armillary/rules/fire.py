@@ -239,6 +239,9 @@ async def _act(tx: Transaction, rule: Rule, row: Row, firing: UUID, members: dic
         pool=rule.action.pool,
         priority=rule.action.priority,
         twins=rule.action.twins,
+        hold=rule.action.hold,
+        deadline=rule.action.deadline,
+        on_deadline=rule.action.on_deadline,
         cause={"rule": rule.id, "firing": str(firing)},
     )
     return (await submit.submit(tx, actor, request)).job.id

@@ -15,7 +15,8 @@ from armillary.granules import cql2
 RULE_FIELDS = {"kind", "id", "title", "when", "then", "enabled", "schedule", "again_on_revision", "group"}
 ROLE_FIELDS = {"collection", "filter", "same", "before", "after", "overlaps", "covers", "spans", "many", "optional",
                "min", "wait", "then", "last"}  # fmt: skip
-THEN_FIELDS = {"run", "version", "pool", "priority", "parameters", "twins", "deliver", "role"}
+THEN_FIELDS = {"run", "version", "pool", "priority", "parameters", "twins", "deliver", "role", "deadline", "on_deadline",
+               "hold"}  # fmt: skip
 SHORTHANDS = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@weekly": "0 0 * * 0", "@monthly": "0 0 1 * *"}
 
 
@@ -77,6 +78,9 @@ class Action:
     priority: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)
     twins: Literal["share", "reuse", "again"] = "reuse"
+    hold: bool = False
+    deadline: timedelta | None = None  # from the firing
+    on_deadline: Literal["fail", "warn"] = "fail"
     deliver: str | None = None
     role: str | None = None
 
@@ -195,7 +199,14 @@ def _action(then: Any) -> Action:
         raise UsageError(
             f"then.version is the number {version}.", 'Put it in quotes: version: "1".', field="then.version"
         )
-    return Action(**{name: value for name, value in then.items() if value is not None})
+    if then.get("on_deadline", "fail") not in ("fail", "warn"):
+        raise UsageError(
+            f"then.on_deadline is {then['on_deadline']!r}.", "It is fail or warn.", field="then.on_deadline"
+        )
+    given = {name: value for name, value in then.items() if value is not None}
+    if "deadline" in given:
+        given["deadline"] = units.duration(str(given["deadline"]), "then.deadline")
+    return Action(**given)
 
 
 def _schedule(text: Any) -> str | None:

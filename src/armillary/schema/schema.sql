@@ -119,6 +119,8 @@ CREATE TABLE public.attempt (
     reason text,
     exit_code integer,
     usage jsonb DEFAULT '{}'::jsonb NOT NULL,
+    cost_per_hour double precision,
+    cost double precision,
     CONSTRAINT attempt_outcome_check CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'lost'::text, 'preempted'::text])))
 )
 PARTITION BY RANGE (leased_at);
@@ -258,6 +260,7 @@ CREATE TABLE public.item (
     created_by text NOT NULL,
     created_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
     superseded_at timestamp with time zone,
+    retired_at timestamp with time zone,
     CONSTRAINT item_frame_check CHECK ((frame = ANY (ARRAY['earth'::text, 'sky'::text, 'none'::text])))
 );
 
@@ -286,10 +289,21 @@ CREATE TABLE public.job (
     created_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
     started_at timestamp with time zone,
     ended_at timestamp with time zone,
+    deadline_at timestamp with time zone,
+    on_deadline text DEFAULT 'fail'::text NOT NULL,
+    CONSTRAINT job_on_deadline_check CHECK ((on_deadline = ANY (ARRAY['fail'::text, 'warn'::text]))),
     CONSTRAINT job_state_check CHECK ((state = ANY (ARRAY['held'::text, 'queued'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT job_twins_check CHECK ((twins = ANY (ARRAY['share'::text, 'reuse'::text, 'again'::text])))
 )
 WITH (fillfactor='70');
+
+CREATE TABLE public.job_dependency (
+    job_id uuid NOT NULL,
+    after_id uuid NOT NULL,
+    on_failure text NOT NULL,
+    is_met boolean DEFAULT false NOT NULL,
+    CONSTRAINT job_dependency_on_failure_check CHECK ((on_failure = ANY (ARRAY['cancel'::text, 'hold'::text, 'run'::text])))
+);
 
 CREATE TABLE public.job_input (
     job_id uuid NOT NULL,
@@ -298,6 +312,40 @@ CREATE TABLE public.job_input (
     collection text NOT NULL,
     granule text NOT NULL,
     revision integer NOT NULL
+);
+
+CREATE TABLE public.job_ledger (
+    day date NOT NULL,
+    "group" text NOT NULL,
+    account text NOT NULL,
+    algorithm text NOT NULL,
+    pool text NOT NULL,
+    rule text DEFAULT ''::text NOT NULL,
+    attempts bigint NOT NULL,
+    seconds double precision NOT NULL,
+    cost double precision NOT NULL
+);
+
+CREATE TABLE public.job_operation (
+    id uuid NOT NULL,
+    verb text NOT NULL,
+    selection jsonb NOT NULL,
+    arguments jsonb DEFAULT '{}'::jsonb NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    actor text NOT NULL,
+    "group" text NOT NULL,
+    jobs integer NOT NULL,
+    created_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
+    undone_at timestamp with time zone,
+    undone_by text,
+    restored integer,
+    CONSTRAINT job_operation_verb_check CHECK ((verb = ANY (ARRAY['cancel'::text, 'retry'::text, 'hold'::text, 'release'::text, 'priority'::text, 'move'::text, 'purge'::text])))
+);
+
+CREATE TABLE public.job_operation_job (
+    operation uuid NOT NULL,
+    job_id uuid NOT NULL,
+    former jsonb DEFAULT '{}'::jsonb NOT NULL
 );
 
 CREATE TABLE public.job_output (
@@ -323,7 +371,10 @@ CREATE TABLE public.job_queue (
     worker_id uuid,
     leased_at timestamp with time zone,
     stop text,
-    CONSTRAINT job_queue_stop_check CHECK ((stop = ANY (ARRAY['cancel'::text, 'preempt'::text])))
+    is_held boolean DEFAULT false NOT NULL,
+    waits integer DEFAULT 0 NOT NULL,
+    deadline_at timestamp with time zone,
+    CONSTRAINT job_queue_stop_check CHECK ((stop = ANY (ARRAY['cancel'::text, 'preempt'::text, 'deadline'::text])))
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0');
 
@@ -583,8 +634,20 @@ ALTER TABLE ONLY public.item
 ALTER TABLE ONLY public.item
     ADD CONSTRAINT item_upload_id_key UNIQUE (upload_id);
 
+ALTER TABLE ONLY public.job_dependency
+    ADD CONSTRAINT job_dependency_pkey PRIMARY KEY (job_id, after_id);
+
 ALTER TABLE ONLY public.job_input
     ADD CONSTRAINT job_input_pkey PRIMARY KEY (job_id, role, "position");
+
+ALTER TABLE ONLY public.job_ledger
+    ADD CONSTRAINT job_ledger_pkey PRIMARY KEY (day, "group", account, algorithm, pool, rule);
+
+ALTER TABLE ONLY public.job_operation_job
+    ADD CONSTRAINT job_operation_job_pkey PRIMARY KEY (operation, job_id);
+
+ALTER TABLE ONLY public.job_operation
+    ADD CONSTRAINT job_operation_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.job_output
     ADD CONSTRAINT job_output_pkey PRIMARY KEY (job_id, collection, granule, revision);
@@ -690,13 +753,19 @@ CREATE INDEX item_newest ON public.item USING btree (starts_at DESC, collection,
 
 CREATE INDEX item_properties ON public.item USING gin (properties jsonb_path_ops) WHERE is_current;
 
+CREATE INDEX item_retired ON public.item USING btree (retired_at) WHERE (retired_at IS NOT NULL);
+
 CREATE INDEX item_time ON public.item USING btree (collection, starts_at DESC, granule) WHERE is_current;
 
 CREATE INDEX job_algorithm ON public.job USING btree (algorithm, id DESC);
 
+CREATE INDEX job_dependency_open ON public.job_dependency USING btree (after_id) WHERE (NOT is_met);
+
 CREATE INDEX job_failed ON public.job USING btree (id DESC) WHERE (error_class IS NOT NULL);
 
 CREATE INDEX job_input_granule ON public.job_input USING btree (collection, granule, revision);
+
+CREATE INDEX job_queue_deadline ON public.job_queue USING btree (deadline_at) WHERE (deadline_at IS NOT NULL);
 
 CREATE INDEX job_queue_leased ON public.job_queue USING btree (worker_id) WHERE (worker_id IS NOT NULL);
 
@@ -744,14 +813,8 @@ ALTER TABLE ONLY public.definition
 ALTER TABLE ONLY public.delivery
     ADD CONSTRAINT delivery_destination_fkey FOREIGN KEY (destination) REFERENCES public.destination(id);
 
-ALTER TABLE ONLY public.delivery
-    ADD CONSTRAINT delivery_job_id_fkey FOREIGN KEY (job_id) REFERENCES public.job(id);
-
 ALTER TABLE ONLY public.destination
     ADD CONSTRAINT destination_group_fkey FOREIGN KEY ("group") REFERENCES public.user_group(id);
-
-ALTER TABLE ONLY public.firing
-    ADD CONSTRAINT firing_job_id_fkey FOREIGN KEY (job_id) REFERENCES public.job(id);
 
 ALTER TABLE ONLY public.firing_role
     ADD CONSTRAINT firing_role_firing_fkey FOREIGN KEY (firing) REFERENCES public.firing(id) ON DELETE CASCADE;
@@ -774,11 +837,23 @@ ALTER TABLE ONLY public.item
 ALTER TABLE ONLY public.job
     ADD CONSTRAINT job_algorithm_digest_fkey FOREIGN KEY (algorithm_digest) REFERENCES public.algorithm(digest);
 
+ALTER TABLE ONLY public.job_dependency
+    ADD CONSTRAINT job_dependency_after_id_fkey FOREIGN KEY (after_id) REFERENCES public.job(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.job_dependency
+    ADD CONSTRAINT job_dependency_job_id_fkey FOREIGN KEY (job_id) REFERENCES public.job(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.job
     ADD CONSTRAINT job_group_fkey FOREIGN KEY ("group") REFERENCES public.user_group(id);
 
 ALTER TABLE ONLY public.job_input
     ADD CONSTRAINT job_input_job_id_fkey FOREIGN KEY (job_id) REFERENCES public.job(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.job_operation
+    ADD CONSTRAINT job_operation_group_fkey FOREIGN KEY ("group") REFERENCES public.user_group(id);
+
+ALTER TABLE ONLY public.job_operation_job
+    ADD CONSTRAINT job_operation_job_operation_fkey FOREIGN KEY (operation) REFERENCES public.job_operation(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.job_output
     ADD CONSTRAINT job_output_job_id_fkey FOREIGN KEY (job_id) REFERENCES public.job(id) ON DELETE CASCADE;
