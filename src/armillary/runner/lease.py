@@ -20,6 +20,9 @@ class Limits:
     memory_bytes: int
     disk_bytes: int
     time_seconds: float
+    soft_time_seconds: float | None = (
+        None  # when it is asked to stop; as late as it is killed, and then given some time
+    )
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def read_lease(wire: Json) -> Lease:
             int(resources["memory_bytes"]),
             int(resources["disk_bytes"]),
             float(resources["time_seconds"]),
+            resources.get("soft_time_seconds"),
         ),
         checkpoint=_object(wire.get("checkpoint")),
     )

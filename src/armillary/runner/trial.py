@@ -164,7 +164,13 @@ def _lease(algorithm: Algorithm, granules: Sequence[InputGranule], parameters: M
         parameters=parameters,
         inputs=tuple(granules),
         outputs={name: {"collection": output.collection} for name, output in algorithm.outputs.items()},
-        limits=Limits(resources.cpu, resources.memory_bytes, resources.disk_bytes, resources.time_seconds),
+        limits=Limits(
+            resources.cpu,
+            resources.memory_bytes,
+            resources.disk_bytes,
+            resources.time_seconds,
+            resources.soft_time_seconds,
+        ),
         checkpoint=None,
     )
 

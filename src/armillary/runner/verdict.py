@@ -89,9 +89,13 @@ def _stopped(ended: Ended, limits: Limits) -> Verdict:
                 "failed", ErrorClass.OUT_OF_DISK, f"It wrote {used} and was granted {granted}.", "Raise resources.disk."
             )
         case _:
+            soft = limits.soft_time_seconds
+            granted = (
+                f"{soft:g} s after which it was asked to stop" if soft else f"{limits.time_seconds:g} s it was granted"
+            )
             return Verdict(
-                "failed", ErrorClass.TIMED_OUT, f"It ran longer than the {limits.time_seconds:g} s it was granted.",
-                "Raise resources.time.",
+                "failed", ErrorClass.TIMED_OUT, f"It ran longer than the {granted}.",
+                "Raise resources.time, or let it go on from its checkpoint: retry: {on: [timed out]}.",
             )  # fmt: skip
 
 

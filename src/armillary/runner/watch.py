@@ -149,12 +149,14 @@ class _Running:
             return "memory"
         if self.usage.disk_bytes > limits.disk_bytes:
             return "disk"
-        return "time" if now - self.begun > limits.time_seconds else None
+        return "time" if now - self.begun > (limits.soft_time_seconds or limits.time_seconds) else None
 
     def _stop(self, why: Why, now: float) -> None:
         self.stopped = why
         at_once = why in AT_ONCE
         self.kill_at = now + (0 if at_once else self.command.grace_seconds)
+        if why == "time" and self.command.limits.soft_time_seconds:
+            self.kill_at = self.begun + self.command.limits.time_seconds
         self.program.signal(signal.SIGKILL if at_once else signal.SIGTERM)
 
 
