@@ -18,6 +18,8 @@ from armillary.jobs.submit import PRIORITIES
 async def hold(tx: Transaction, actor: Actor, job: UUID) -> JobState:
     """Keep a waiting job from running until it is released."""
     row = await locked(tx, actor, job)
+    if row["state"] not in (JobState.QUEUED, JobState.HELD):
+        raise Conflict(f"Job {job} is {row['state']}.", "Only what waits can be held.")
     reason = f"{actor.account} holds it."
     if row["state"] == JobState.HELD and not row["is_held"]:  # it waits for others; from now on for a release as well
         await store.set_reason(tx, job, reason, is_held=True)
