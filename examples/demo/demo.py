@@ -112,7 +112,10 @@ def start_archive() -> str:
 
 
 def apply_definitions(archive: str) -> None:
-    """The algorithm's own folder as it is, and the delivery with the archive's address."""
+    """The algorithm's own folder as it is, and the delivery with the archive's address; once is enough."""
+    if finished_jobs():
+        print("    in force already")
+        return
     DEFINITIONS.mkdir(parents=True, exist_ok=True)
     text = (ROOT / "examples" / "demo" / "delivery.yaml").read_text()
     (DEFINITIONS / "delivery.yaml").write_text(text.replace("ARCHIVE", archive))

@@ -60,7 +60,7 @@ def test_what_the_archive_holds_shows_the_volcano_rising(told):
     with rasterio.open(path) as file:
         moved = file.read(1)
         row, column = np.unravel_index(np.nanargmax(moved), moved.shape)
-        longitude, latitude = file.transform * (column + 0.5, row + 0.5)
+        longitude, latitude = file.xy(row, column)
     assert 0.07 < np.nanmax(moved) < 0.13
     assert abs(np.nanpercentile(moved, 10)) < 0.01
     with np.load(home / "truth" / "truth.npz") as truth:

@@ -39,21 +39,19 @@ def test_phase_reaches_the_cramer_rao_bound_without_bias_or_ramp(
         assert abs(seen.bias_mrad) < 2 + 3 * seen.bias_sigma_mrad
         # A ramp fitted to n cells has a standard error √12 times the mean's.
         assert max(map(abs, seen.ramp_mrad)) < 10 + 3 * np.sqrt(12) * seen.bias_sigma_mrad
-        assert abs(seen.mean_coherence - seen.true_coherence) < 0.01
+        assert abs(seen.mean_coherence - seen.foreseen_coherence) < 0.01
 
 
-def test_a_long_baseline_costs_the_coherence_that_the_spectra_no_longer_share(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    """600 m over hills: most of what is lost is foreseen, and the phase still reaches the bound that is left."""
+def test_what_a_long_baseline_costs_is_foreseen(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """600 m: the two spectra of the ground share less, most on slopes toward the radar, and coherence falls by just that."""
     folder = tmp_path_factory.mktemp("far")
     made = make_pair(PairSpec(swaths=ONE_BURST, source="none", baseline_m=600.0, seed=4), folder / "pair")
     _, prepared = prepared_pair(folder / "job", made)
     setup = burst_setup(prepared, prepared.plan.bursts[0])
     truth = Truth.load(made.truth, prepared.plan.mosaic)
     seen = burst_accuracy(setup, burst_tile(prepared), prepared.plan.mosaic, truth)
-    assert seen.baseline_coherence < 0.9
-    assert seen.mean_coherence == pytest.approx(seen.true_coherence, abs=0.015)
+    assert 0.9 < seen.baseline_coherence < 0.95
+    assert seen.mean_coherence == pytest.approx(seen.foreseen_coherence, abs=0.005)
 
 
 def test_no_cycle_is_wrong(
@@ -90,7 +88,8 @@ def test_seams_of_two_subswaths_by_three_bursts_close(
     assert sum(o.along_track for o in seams) == 4
     assert sum(not o.along_track for o in seams) >= 3
     for o in seams:
-        assert abs(1e3 * o.phase_rad) < 5 + 3e3 * o.sigma_rad, o
+        assert o.sigma_rad < 2e-3, "coherent ground, so that speckle does not hide a seam"
+        assert abs(o.phase_rad) < 5e-3, o
     weights = np.array([o.sigma_rad**-2 for o in seams])
     together = np.sum(weights * [o.phase_rad for o in seams]) / weights.sum()
     assert abs(together) < 5e-3

@@ -32,8 +32,8 @@ class BurstAccuracy:
     bias_sigma_mrad: float
     ramp_mrad: tuple[float, float]  # azimuth, range; over the whole burst
     mean_coherence: float
-    true_coherence: float  # of the ground and of what the baseline leaves
-    baseline_coherence: float  # what the baseline leaves, alone
+    foreseen_coherence: float  # the ground's, times what the baseline leaves
+    baseline_coherence: float
     cells: int
     wrong_cycles: int  # of the whole mosaic
 
@@ -90,11 +90,11 @@ def against_truth(job_file: Path, truth_file: Path) -> list[BurstAccuracy]:
 
 
 def burst_accuracy(setup: BurstSetup, tile: Tile, mosaic: Mosaic, truth: Truth, wrong: int = 0) -> BurstAccuracy:
-    """Phase error of all full cells; the bound is that of the ground's coherence and of the baseline's."""
+    """Phase error of all full cells, against the bound for the ground's own coherence: what the baseline costs is not excused."""
     pair = setup.pair
     expected = truth.phase(tile, pair.swath.wavelength_m)
     baseline = baseline_coherence(setup, tile, mosaic.looks)
-    gamma = truth.coherence[_cut(tile)] * baseline
+    gamma = truth.coherence[_cut(tile)]
     full = (tile.count == mosaic.looks[0] * mosaic.looks[1]) & np.isfinite(expected)
     error = np.angle(tile.cross * np.exp(-1j * np.nan_to_num(expected)))[full]
     y, x = (v / n - 0.5 for v, n in zip(np.nonzero(full), full.shape, strict=True))
@@ -114,7 +114,7 @@ def burst_accuracy(setup: BurstSetup, tile: Tile, mosaic: Mosaic, truth: Truth, 
         float(1e3 * error.std() / np.sqrt(error.size)),
         (float(1e3 * azimuth), float(1e3 * across)),
         float(seen.mean()),
-        float(gamma[full].mean()),
+        float((gamma * baseline)[full].mean()),
         float(baseline[full].mean()),
         int(full.sum()),
         wrong,
