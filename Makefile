@@ -50,8 +50,9 @@ schema: $(READY) ## Write schema.sql anew, after a new migration
 	@ARMILLARY_WRITE_SCHEMA=1 $(BIN)/python -m pytest -q tests/migrations/test_schema.py
 
 clean: ## Remove what was made here, the demo's data included
-	@if [ -x $(BIN)/armillary ] && [ -d .demo ]; then $(BIN)/armillary --home .demo down >/dev/null 2>&1 || true; fi
-	rm -rf .venv .venvs .demo .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@for home in .demo .radio; do \
+	  if [ -x $(BIN)/armillary ] && [ -d $$home ]; then $(BIN)/armillary --home $$home down >/dev/null 2>&1 || true; fi; done
+	rm -rf .venv .venvs .demo .radio .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .PHONY: test-core
 test-core: $(READY)

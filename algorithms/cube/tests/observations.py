@@ -1,5 +1,6 @@
 """The observations that the tests share, and the way to image them."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from armillary_cube import simulate, store
+from armillary_cube.gridder import SPEED_OF_LIGHT_M_S
 from armillary_cube.plan import Plan, Request, make_plan
 from armillary_cube.run import Executor, Outcome, run
 
@@ -54,3 +56,40 @@ def image(path: Path, out: Path, request: Request = REQUEST, executor: Executor 
     plan = make_plan(path, request)
     outcome = run(plan, path, out, executor)
     return Imaged(outcome.plan, store.Cube(outcome.places.cube), outcome)
+
+
+def measurement_set(path: Path) -> Path:
+    """A measurement set made by xradio's own generator, with a point source's visibilities put into it."""
+    from arcae.lib.arrow_tables import Table
+    from xradio.testing.measurement_set.msv2_io import gen_test_ms
+
+    one = {"0": 0}
+    state = {"0": {"id": 0, "intent": "OBSERVE_TARGET#ON_SOURCE"}}
+    described: dict[str, Any] = {
+        "nrows_per_ddi": 300, "nchans": 16, "npols": 2, "data_cols": ["DATA"], "SPECTRAL_WINDOW": one,
+        "POLARIZATION": one, "ANTENNA": {str(i): i for i in range(5)}, "FIELD": one, "EPHEMERIDES": {},
+        "SCAN": {"1": {"0": {"intent": "OBSERVE_TARGET#ON_SOURCE"}}}, "STATE": state, "OBSERVATION": one,
+        "FEED": one, "POINTING": {}, "PROCESSOR": one, "SOURCE": one,
+    }  # fmt: skip
+    gen_test_ms(str(path), descr=described, opt_tables=False, vlbi_tables=False)
+    frequency = 1.4e9 + np.arange(16) * 20_000.0
+    uvw = np.random.default_rng(2).normal(size=(300, 3)) * np.array([250, 250, 100])
+    l, m = (math.sin(math.radians(a / 3600)) for a in (OFF_CENTRE.east_arcsec, OFF_CENTRE.north_arcsec))  # noqa: E741
+    path_m = uvw @ np.array([l, m, math.sqrt(1 - l * l - m * m) - 1])
+    values = np.exp(2j * np.pi * path_m[:, None] * frequency[None, :] / SPEED_OF_LIGHT_M_S).astype(np.complex64)
+    windows = Table.from_filename(str(path / "SPECTRAL_WINDOW"), readonly=False)
+    windows.putcol("CHAN_FREQ", frequency[None, :])
+    windows.putcol("MEAS_FREQ_REF", np.array([5], np.int32))
+    windows.close()
+    hands = Table.from_filename(str(path / "POLARIZATION"), readonly=False)
+    hands.putcol("CORR_TYPE", np.array([[9, 12]], np.int32), (np.array([0]),))
+    hands.close()
+    fields = Table.from_filename(str(path / "FIELD"), readonly=False)
+    fields.putcol("EPHEMERIS_ID", np.full((1, 1), -1, np.int32))
+    fields.close()
+    main = Table.from_filename(str(path), readonly=False)
+    main.putcol("UVW", uvw)
+    main.putcol("DATA", np.repeat(values[:, :, None], 2, axis=2))
+    main.putcol("WEIGHT", np.ones((300, 2), np.float32))
+    main.close()
+    return path

@@ -1,15 +1,18 @@
 """Planning: sizes, memory, tasks and what is chosen from the data."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from observations import REQUEST
 
 from armillary_cube import cost
 from armillary_cube.clean import CleanSettings
+from armillary_cube.main import cli
 from armillary_cube.plan import Continuum, Plan, Request, good_size, make_plan, memory_bytes
 
 
@@ -83,3 +86,11 @@ def test_the_cost_model_has_the_published_runs_order_of_magnitude(published: cos
     ratio = cost.published_wall_seconds(published, published.threads) / published.seconds
     assert 0.6 < ratio < 1.5
     assert 0.2 < cost.published_price(published, published.threads) < 10
+
+
+def test_the_price_is_said_before_the_run(noiseless: Path) -> None:
+    said = CliRunner().invoke(cli, ["plan", str(noiseless), "--cores", "8", "--node-price", "2", "--spot", "--egress"])
+    assert said.exit_code == 0, said.output
+    assert re.search(
+        r"about [\d.]+ in the currency.*: [\d.]+ for nodes, [\d.]+ for \d+ requests.*, [\d.]+ for egress", said.output
+    )

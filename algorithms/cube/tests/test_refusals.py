@@ -1,5 +1,6 @@
 """Input and requests that must be refused with the field's name and a remedy, and never guessed at."""
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -190,3 +191,8 @@ def test_executors_are_read() -> None:
     assert Executor.parse("threads:3") == Executor("threads", 3)
     assert Executor.parse("dask:2") == Executor("dask", 2)
     assert Executor.parse("tcp://10.0.0.1:8786") == Executor("dask", 0, "tcp://10.0.0.1:8786")
+
+
+def test_a_refusal_comes_whole_from_another_process() -> None:
+    sent = pickle.loads(pickle.dumps(RefusalError("It is torn.", "copy it again.", missing_input=True)))
+    assert (sent.message, sent.remedy, sent.missing_input) == ("It is torn.", "copy it again.", True)

@@ -42,7 +42,8 @@ def fit(psf: Floats, cell_rad: float) -> Beam:
         model = np.exp(-(powers @ shape))
         step, *_ = np.linalg.lstsq(-powers * model[:, None], value - model, rcond=None)
         shape = shape + step
-    return _from_shape(*(float(s) / cell_rad**2 for s in shape), cell_rad)
+    a, b, c = (float(s) / cell_rad**2 for s in shape)
+    return _from_shape(a, b, c, cell_rad)
 
 
 def _main_lobe(psf: Floats) -> tuple[Floats, Floats, Floats]:

@@ -4,11 +4,13 @@ Each channel is imaged on its own by one thread, so how channels are grouped, an
 run, changes nothing.
 """
 
+import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ class Places:
 
     visibilities: Path
     output: Path
+    run: str = ""  # names one run: what a worker has read of a set's rows serves for the length of it
 
     @property
     def cube(self) -> Path:
@@ -62,11 +65,9 @@ class Stopwatch:
 
 def image_block(plan_json: str, places: Places, first: int, stop: int) -> store.Record:
     """Read, prepare, image and write the product's channels [first, stop); the record is written last."""
-    plan = Plan.from_json(plan_json)
     watch = Stopwatch()
     with watch.stage("read"):
-        about = describe(places.visibilities, plan.partitions)
-        rows = read_rows(about)
+        plan, about, rows, cube = _begun(plan_json, places)
         low, high = plan.file_channels(first, stop)
         block = read_channels(about, low, high)
         size = sum(array.nbytes for arrays in block for array in arrays)
@@ -78,10 +79,18 @@ def image_block(plan_json: str, places: Places, first: int, stop: int) -> store.
         del block, values, flags, weight
     planes, beam_rows, statistics, sums = _image_channels(plan, rows, samples, first, stop, watch)
     with watch.stage("write"):
-        store.Cube(places.cube, "r+").write(first, planes)
+        cube.write(first, planes)
     record = store.Record(first, stop, sums, beam_rows, statistics, watch.seconds, size)
     store.write_record(places.records, record)
     return record
+
+
+@functools.lru_cache(maxsize=1)
+def _begun(plan_json: str, places: Places) -> tuple[Plan, Description, Rows, store.Cube]:
+    """What all tasks of a run have in common; read once per process, as it takes as long as gridding two channels."""
+    plan = Plan.from_json(plan_json)
+    about = describe(places.visibilities, plan.partitions)
+    return plan, about, read_rows(about), store.Cube(places.cube, "r+")
 
 
 def _stokes_samples(
@@ -98,12 +107,16 @@ def _stokes_samples(
         weights.silence(block, block_weight, weights.usable(block, flag, block_weight))
     for stokes in plan.stokes:
         parts = [weights.combine(stokes, about.polarizations, v, w) for v, w in zip(values, weight, strict=True)]
-        joined = [np.concatenate([_baseline_major(part[i]) for part in parts], axis=1) for i in (0, 1)]
+        joined = [_joined([_baseline_major(part[i]) for part in parts]) for i in (0, 1)]
         joined[1][:, ~rows.usable] = 0
         if plan.descending:
             joined = [array[::-1] for array in joined]
         ready.append((joined[0], joined[1]))
     return ready
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def _baseline_major(array: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -61,7 +61,7 @@ def clean(
 
     def residual_of(model: Floats) -> Floats:
         left = visibilities - predict(grid, uvw_m, frequency_hz, model)
-        return dirty_image(grid, uvw_m, frequency_hz, left, weights) / total
+        return np.asarray(dirty_image(grid, uvw_m, frequency_hz, left, weights) / total)
 
     return deconvolve(settings, grid, psf, dirty, beam, residual_of)
 

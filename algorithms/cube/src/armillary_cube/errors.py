@@ -10,9 +10,9 @@ class RefusalError(Exception):
         self.remedy = remedy
         self.missing_input = missing_input
 
-    def __reduce__(self) -> tuple[type["RefusalError"], tuple[str, str]]:
-        """Pickle with both arguments, so that a Dask worker's refusal arrives whole."""
-        return RefusalError, (self.message, self.remedy)
+    def __reduce__(self) -> tuple[type["RefusalError"], tuple[str, str], dict[str, bool]]:
+        """Pickle with all of it, so that a Dask worker's refusal arrives whole."""
+        return RefusalError, (self.message, self.remedy), {"missing_input": self.missing_input}
 
     def __str__(self) -> str:
         return f"{self.message} Remedy: {self.remedy}"

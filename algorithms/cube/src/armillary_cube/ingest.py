@@ -77,8 +77,8 @@ def _from_uvfits(source: Path, target: Path) -> None:
 
 
 def _from_measurement_set(source: Path, target: Path) -> None:
-    import zarr
     from xradio.measurement_set import convert_msv2_to_processing_set
+    from zarr.codecs import BloscCodec
 
     try:
         convert_msv2_to_processing_set(
@@ -87,7 +87,7 @@ def _from_measurement_set(source: Path, target: Path) -> None:
             partition_scheme=["FIELD_ID"],
             main_chunksize={"frequency": _channels_per_chunk(source)},
             with_pointing=False,
-            compressor=zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
+            compressor=BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
         )
     except (RuntimeError, KeyError, ValueError, OSError) as error:
         raise RefusalError(

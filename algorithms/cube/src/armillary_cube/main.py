@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,13 @@ def cli() -> None:
 def main() -> None:
     """Run the command; a refusal is printed with its remedy and ends with code 11 (10: an input is missing)."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # xradio's schema has texts for coordinates, and consolidated metadata: zarr warns of both, once for each array.
+    warnings.filterwarnings("ignore", ".*does not have a Zarr V3 specification")
+    warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
     try:
         cli(standalone_mode=True)
     except RefusalError as error:
-        click.echo(f"{error.message}\n{error.remedy}", err=True)
+        click.echo(f"{error.message} {error.remedy[:1].upper()}{error.remedy[1:]}", err=True)
         sys.exit(10 if error.missing_input else 11)
 
 
@@ -72,8 +76,9 @@ def _request(workers: int, **options: Any) -> Any:
     ranges, order = options.pop("line_free"), options.pop("order")
     method, sigma, threshold = options.pop("clean"), options.pop("sigma"), options.pop("threshold_jy")
     memory = options.pop("memory_gb")
+    chosen: dict[str, Any] = {k: v or None if k in ("size", "channels") else v for k, v in options.items()}
     return Request(
-        **{k: v or None if k in ("size", "channels") else v for k, v in options.items()},
+        **chosen,
         continuum=Continuum(tuple(_range(r) for r in ranges), order) if ranges else None,
         clean=CleanSettings(method, sigma, threshold) if method != "none" else None,
         memory_bytes=int(memory * 1e9) if memory else None,
@@ -101,10 +106,15 @@ def import_(source: Path, target: Path) -> None:
 @cli.command()
 @click.argument("visibilities", type=INPUT)
 @click.option("--cores", type=int, default=1, show_default=True)
+@click.option("--node-price", type=float, default=1.088, show_default=True, help="Of a node of 8 cores for an hour.")
+@click.option("--spot", is_flag=True, help="On spot nodes: at 35 % of the price, with some work done twice.")
+@click.option("--egress", is_flag=True, help="All planes leave the cloud.")
 @click.option("--json", "as_json", is_flag=True, help="The whole plan.")
 @imaging_options
-def plan(visibilities: Path, cores: int, as_json: bool, **options: Any) -> None:
-    """Show what imaging would do, need and take, or why it cannot be done."""
+def plan(
+    visibilities: Path, cores: int, node_price: float, spot: bool, egress: bool, as_json: bool, **options: Any
+) -> None:
+    """Show what imaging would do, need, take and cost, or why it cannot be done."""
     from armillary_cube import cost
     from armillary_cube.plan import make_plan
 
@@ -112,16 +122,21 @@ def plan(visibilities: Path, cores: int, as_json: bool, **options: Any) -> None:
     if as_json:
         click.echo(made.to_json())
         return
-    guess = cost.predict(made, cost.measure_gridding(made), cores)
+    prices = cost.Prices(node_per_hour=node_price, spot=spot)
+    guess = cost.predict(made, cost.measure_gridding(made), cores, prices, egress)
     grid = made.grid
     click.echo(f"{made.field_name} ({made.telescope}): {made.channels} channels of {made.rows:,} rows")
-    click.echo(f"image {grid.width}×{grid.height}, {len(made.tasks)} tasks of up to {made.task_channels} channels, ")
-    click.echo(f"{made.task_bytes / 1e9:.2f} GB a task (give a worker twice that and 0.2 GB)")
+    click.echo(f"image {grid.width}×{grid.height}, {len(made.tasks)} tasks of up to {made.task_channels} channels,")
+    click.echo(f"{made.task_bytes / 1e9:.2f} GB a task (give a worker half as much again and 0.2 GB)")
     for reason in made.reasons:
         click.echo(f"  {reason}")
     click.echo(
         f"about {guess.core_seconds:.1f} core-seconds, {guess.wall_seconds:.1f} s on {cores} cores, limited by "
         f"{guess.limit}; {guess.read_bytes / 1e9:.2f} GB read, {guess.written_bytes / 1e9:.2f} GB written"
+    )
+    click.echo(
+        f"about {guess.price:.4f} in the currency of the node's price: {guess.compute_price:.4f} for nodes, "
+        f"{guess.request_price:.4f} for {guess.requests:,} requests to an object store, {guess.egress_price:.4f} for egress"
     )
 
 

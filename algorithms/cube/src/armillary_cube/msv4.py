@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
 
 from armillary_cube import __version__
 from armillary_cube.gridder import Complexes, Floats
@@ -76,7 +77,7 @@ class Writer:
         self._arrays = {
             name: group.create_array(
                 name, shape=shape, chunks=chunks, dtype=kind, fill_value=fill, dimension_names=names,
-                compressors=zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
+                compressors=BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
                 attributes={**attributes, "coordinates": rows}, config={"write_empty_chunks": True},
             )
             for name, kind, fill, attributes in (
@@ -224,7 +225,8 @@ def _quantity(value: float, units: str) -> dict[str, Any]:
 def baselines(antennas: int, *, autos: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Every pair of antennas once, the first with the lower number."""
     pairs = [(i, j) for i in range(antennas) for j in range(i if autos else i + 1, antennas)]
-    return tuple(np.array(pairs, dtype=np.int64).T)  # type: ignore[return-value]
+    first, second = np.array(pairs, dtype=np.int64).T
+    return first, second
 
 
 def uniform_width(frequency_hz: Sequence[float] | NDArray[np.float64]) -> float:

@@ -1,6 +1,7 @@
 """Pictures of a cube: a browse picture of its moments and spectrum, and a short film of its channels."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -23,11 +24,10 @@ def browse(cube: Cube, found: Moments, path: Path) -> Path:
     plan = cube.plan
     figure = Figure(figsize=(12, 4.2), dpi=100, layout="constrained")
     wcs, part = WCS(celestial_header(plan)), _interesting(found)
+    maps: list[tuple[NDArray[Any], str, str]] = [(cube.plane(0), "inferno", "Jy/beam")]
     if plan.channels > 1:
-        maps = ((found.intensity, "inferno", f"Intensity, Jy/beam {found.unit}"),
-                (found.velocity, "RdBu_r", f"Mean {_quantity(found.unit)}, {found.unit}"))  # fmt: skip
-    else:
-        maps = ((cube.plane(0), "inferno", "Jy/beam"),)
+        maps = [(found.intensity, "inferno", f"Intensity, Jy/beam {found.unit}"),
+                (found.velocity, "RdBu_r", f"Mean {_quantity(found.unit)}, {found.unit}")]  # fmt: skip
     for number, (values, colours, label) in enumerate(maps, start=1):
         axes = figure.add_subplot(1, len(maps) + 1, number, projection=wcs[part[1], part[0]])
         shown = np.where(found.intensity > 0, values, np.nan) if number == 2 else values
@@ -61,7 +61,7 @@ def _interesting(found: Moments) -> tuple[slice, slice]:
     power = np.maximum(found.intensity, 0)
     if power.sum() <= 0:
         return slice(None), slice(None)
-    window = []
+    window: list[slice] = []
     for axis in (1, 0):
         share = np.cumsum(power.sum(axis=axis)) / power.sum()
         low, high = (int(np.searchsorted(share, q)) for q in (0.05, 0.95))

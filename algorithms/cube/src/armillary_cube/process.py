@@ -116,9 +116,10 @@ def _block(job: dict[str, Any], stop: threading.Event) -> None:
     for inside in ("cube.img.zarr", "work/done"):
         if (outcome.places.output / inside).exists():
             shutil.copytree(outcome.places.output / inside, part / inside)
-    item = {"geometry": metadata.footprint_of_plan(plan), "frame": "sky", "properties": _properties(plan, granule)}
     identity = metadata.processing_set(visibilities)["properties"]["radio:identity"]
-    item["properties"] |= {"cube:block": number, "cube:blocks": blocks, "radio:identity": identity}
+    properties = {"cube:block": number, "cube:blocks": blocks, "radio:identity": identity}
+    properties |= _properties(plan, granule)
+    item = {"geometry": metadata.footprint_of_plan(plan), "frame": "sky", "properties": properties}
     _write_item(out, item, {part.name: (["data"], f"Channels of block {number} of {blocks}")})
 
 

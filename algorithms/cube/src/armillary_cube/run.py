@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from armillary_cube import continuum, store
 from armillary_cube.block import Places, image_block
@@ -106,7 +107,7 @@ def run(
     With `share` (i, n) only the i-th of n shares of the blocks is done and the cube is left unsealed for `join`.
     """
     executor = executor or Executor()
-    places = Places(visibilities.resolve(), output.resolve())
+    places = Places(visibilities.resolve(), output.resolve(), uuid4().hex)
     start = time.monotonic()
     plan = _prepare(plan, places)
     records = store.read_records(places.records, plan)

@@ -69,7 +69,7 @@ class Observation:
 
     @property
     def frequency_hz(self) -> NDArray[np.float64]:
-        return self.first_channel_hz + np.arange(self.channels) * self.channel_width_hz
+        return self.first_channel_hz + np.arange(self.channels, dtype=np.float64) * self.channel_width_hz
 
 
 def y_shaped(arm_m: float, per_arm: int = 9) -> tuple[tuple[float, float, float], ...]:
@@ -114,7 +114,7 @@ def header_of(observation: Observation) -> msv4.Header:
     """The description of the simulated partition, uvw included."""
     first, second = msv4.baselines(len(observation.antennas_enu_m), autos=observation.autos)
     middle = observation.time_count / 2 - 0.5
-    seconds = (np.arange(observation.time_count) - middle) * observation.integration_s
+    seconds = (np.arange(observation.time_count, dtype=np.float64) - middle) * observation.integration_s
     xyz = _equatorial(np.array(observation.antennas_enu_m), math.radians(observation.latitude_deg))
     tracks = _uvw(xyz, seconds * SIDEREAL_RAD_PER_S, math.radians(observation.dec_deg))
     return msv4.Header(

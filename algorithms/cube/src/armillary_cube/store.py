@@ -108,7 +108,9 @@ class Cube:
 
     def _array(self, name: str) -> Any:
         # Planes are never left out because they are all fill value: that comparison costs as much as the write.
-        return self._group[name].with_config({"write_empty_chunks": True})
+        return self._group[name].with_config(  # type: ignore[union-attr]
+            {"write_empty_chunks": True}
+        )
 
     def names(self) -> tuple[str, ...]:
         return (SKY, *(KEPT[k] for k in self.plan.keep))
@@ -196,7 +198,7 @@ def _groups(plan: Plan) -> dict[str, dict[str, str]]:
 
 
 def _set_rest_frequency(empty: Any, plan: Plan) -> None:
-    rest = {"data": plan.rest_frequency_hz, "dims": [], "attrs": {"type": "quantity", "units": "Hz"}}
+    rest: dict[str, Any] = {"data": plan.rest_frequency_hz, "dims": [], "attrs": {"type": "quantity", "units": "Hz"}}
     empty.frequency.attrs.update(rest_frequency=rest, rest_frequencies=rest)
     empty.velocity.values[:] = 299_792_458.0 * (1 - empty.frequency.values / plan.rest_frequency_hz)
 

@@ -182,7 +182,7 @@ def _choose(root: zarr.Group, path: Path, wanted: tuple[str, ...], field_name: s
             f"partitions names {', '.join(unknown)}, which {path.name} does not hold.",
             f"choose among {', '.join(every) or 'none: the set is empty'}.",
         )
-    groups = [(name, root[name]) for name in (sorted(wanted) or every)]
+    groups: list[tuple[str, Any]] = [(name, root[name]) for name in (sorted(wanted) or every)]
     if field_name:
         groups = [(n, g) for n, g in groups if field_name in set(np.asarray(g["field_name"][:]).astype(str).ravel())]
     if not groups:

@@ -80,7 +80,7 @@ def briggs(grid: Grid, uvw_m: Floats, frequency_hz: float, weights: Floats, robu
     total = weights.sum(dtype=np.float64)
     f_squared = (5 * 10.0**-robust) ** 2 / ((density**2).sum() / (2 * total))
     here = density[y * grid.width + x]
-    return (weights / (1 + here * f_squared)).astype(weights.dtype)
+    return np.asarray(weights / (1 + here * f_squared), weights.dtype)
 
 
 def _uv_cells(grid: Grid, uvw_m: Floats, frequency_hz: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -98,5 +98,5 @@ def _uv_cells(grid: Grid, uvw_m: Floats, frequency_hz: float) -> tuple[NDArray[n
 def _density(grid: Grid, x: NDArray[Any], y: NDArray[Any], weights: Floats) -> Floats:
     cells = grid.width * grid.height
     mirrored = (2 * (grid.height // 2) - y) * grid.width + 2 * (grid.width // 2) - x
-    there = np.bincount(y * grid.width + x, weights, cells)
+    there: Floats = np.bincount(y * grid.width + x, weights, cells)  # type: ignore[assignment]
     return there + np.bincount(mirrored, weights, cells)
