@@ -15,13 +15,14 @@ from armillary.deliveries import api as deliveries
 from armillary.granules import api as granules
 from armillary.granules import stac_api as stac
 from armillary.jobs import api as jobs
+from armillary.jobs.bulk import api as bulk
 from armillary.pools import api as pools
 from armillary.portal import pages
 from armillary.provenance import api as provenance
 from armillary.rules import api as rules
 from armillary.watchdog import api as watchdog
 
-FACES = (accounts, algorithms, collections, definitions, deliveries, granules, stac, jobs, pools, provenance, rules,
+FACES = (accounts, algorithms, collections, definitions, deliveries, granules, stac, jobs, bulk, pools, provenance, rules,
          watchdog, pages)  # fmt: skip
 
 

@@ -2,22 +2,23 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from armillary.base.errors import ArmillaryError, UsageError
 from armillary.base.units import human_size
-from armillary.cli.context import Context, Id, granule_name, json_option, limit_option, pass_context
+from armillary.cli.context import Command, Context, Id, granule_name, json_option, limit_option, pass_context
 from armillary.cli.group import Noun, Verb
-from armillary.cli.output import how_long, seconds, show_fields, show_json, show_list, show_table, state, when
+from armillary.cli.output import how_long, seconds, show_fields, show_json, show_list, show_table, state, text, when
 
 if TYPE_CHECKING:
     from armillary.client.client import Client
 
 LIVE = ("held", "queued", "running", "waiting")
 WAIT_SECONDS = 30.0
+OPERATION_SECONDS = 3600.0  # a million jobs take their time
 JOB_ID = Id("job")
 
 
@@ -100,27 +101,66 @@ def run(
         return 0 if ended["state"] == "succeeded" else 1
 
 
+@click.command(
+    cls=Verb,
+    short_help="What jobs cost, by day, group, algorithm, ….",
+    epilog="Examples:  armillary cost --by day   armillary cost --by group,day,algorithm --since 2026-03-01",
+)
+@click.option(
+    "--by",
+    default="day,algorithm",
+    show_default=True,
+    help="Any of day, group, account, algorithm, pool and rule, with commas between.",
+)
+@click.option("--since", metavar="DATE", help="Attempts that ended on that day (UTC) or later.")
+@click.option("--until", metavar="DATE", help="Attempts that ended before that day.")
+@json_option
+@pass_context
+def cost(context: Context, by: str, since: str | None, until: str | None, as_json: bool) -> None:
+    """Add up what attempts cost that have ended, at the prices that held when they were leased (`scale.cost_per_hour` of pools)."""
+    keys = [key.strip() for key in by.split(",")]
+    with context.client() as client:
+        params = {"by": keys, "since": _midnight(since), "until": _midnight(until)}
+        rows = client.call("GET", "/api/jobs/costs", params=params)["costs"]
+    show_list(
+        rows,
+        [
+            *((key, key) for key in keys),
+            ("attempts", lambda row: f"{row['attempts']:,}"),
+            ("hours", lambda row: f"{row['seconds'] / 3600:.2f}"),
+            ("cost", lambda row: f"{row['cost']:.4f}"),
+        ],
+        as_json=as_json,
+        nothing="No attempt ended in that time.",
+    )
+
+
 @click.group(cls=Noun, short_help="Jobs, their logs, and steering them.")
 def job() -> None:
     """Jobs: work that was asked for, by a person or by a rule."""
 
 
-@job.command(
-    "list", epilog="Examples:  armillary job list --state failed   armillary job list --algorithm insar --json"
-)
+@job.command("list", epilog='Examples:  armillary job list --state failed   armillary job list --where "failures > 1"')
 @click.option("--state", "wanted", help="queued, running, held, succeeded, failed or cancelled.")
 @click.option("--algorithm", help="Only of this algorithm.")
 @click.option("--pool", help="Only of this pool.")
+@click.option("--where", metavar="CQL2", help="Only those that a filter is true of.")
 @limit_option
 @json_option
 @pass_context
 def list_(
-    context: Context, wanted: str | None, algorithm: str | None, pool: str | None, limit: int, as_json: bool
+    context: Context,
+    wanted: str | None,
+    algorithm: str | None,
+    pool: str | None,
+    where: str | None,
+    limit: int,
+    as_json: bool,
 ) -> None:
     """List jobs, newest first."""
     with context.client() as client:
         show_list(
-            client.jobs(state=wanted, algorithm=algorithm, pool=pool, limit=min(limit, 1000)),
+            client.jobs(state=wanted, algorithm=algorithm, pool=pool, where=where, limit=min(limit, 1000)),
             [
                 ("job", "id"),
                 ("algorithm", lambda row: f"{row['algorithm']} {row['algorithm_version']}"),
@@ -166,6 +206,7 @@ def show(context: Context, job_id: str, as_json: bool) -> None:
             ("result", found["result"]),
             ("asked for", f"{when(found['created_at'])} by {found['created_by']} {_cause(found['cause'])}"),
             ("took", how_long(found["started_at"], found["ended_at"])),
+            ("cost", f"{found['cost']:.4f}, all attempts together" if found["cost"] else ""),
         ]
     )
     if found["attempts"]:
@@ -197,51 +238,150 @@ def logs(context: Context, job_id: str, follow: bool, attempt: int | None) -> No
         sys.stdout.buffer.flush()
 
 
-@job.command("cancel", epilog="Example:  armillary job cancel JOB")
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, type=JOB_ID)
+def selection_options(command: Command) -> Command:
+    """Jobs by their ids, or by what they are; and how an operation on many is done."""
+    for option in reversed(
+        [
+            click.argument("job_ids", metavar="[JOB...]", nargs=-1, type=JOB_ID),
+            click.option(
+                "--where", metavar="CQL2", help="Many at once: a filter such as \"state = 'queued' and priority < 5\"."
+            ),
+            click.option("--state", "wanted", help="Many at once: those in this state."),
+            click.option("--algorithm", help="Many at once: those of this algorithm."),
+            click.option("--pool", "of_pool", help="Many at once: those of this pool."),
+            click.option("--limit", type=click.IntRange(1), help="At most so many, the oldest."),
+            click.option("--reason", help="Why; kept with the operation and its jobs."),
+            click.option("--dry-run", is_flag=True, help="Only show which jobs it would be."),
+            click.option("--yes", is_flag=True, help="Do not ask."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@job.command(
+    "cancel",
+    epilog="Examples:  armillary job cancel JOB   "
+    "armillary job cancel --where \"state = 'queued' and algorithm = 'browse'\" --dry-run",
+)
+@selection_options
 @json_option
 @pass_context
-def cancel(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
+def cancel(context: Context, as_json: bool, **selection: Any) -> None:
     """Cancel jobs: at once while they wait, through their worker while they run."""
-    _act(context, job_ids, "cancel", as_json)
+    _act(context, "cancel", as_json, selection)
 
 
-@job.command("retry", epilog="Example:  armillary job retry JOB")
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, type=JOB_ID)
+@job.command(
+    "retry",
+    epilog="Examples:  armillary job retry JOB   armillary job retry --where \"error_class = 'infrastructure'\"",
+)
+@selection_options
 @json_option
 @pass_context
-def retry(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
+def retry(context: Context, as_json: bool, **selection: Any) -> None:
     """Try jobs again that failed or were cancelled."""
-    _act(context, job_ids, "retry", as_json)
+    _act(context, "retry", as_json, selection)
 
 
-@job.command("hold", epilog="Example:  armillary job hold JOB")
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, type=JOB_ID)
+@job.command(
+    "hold", epilog="Examples:  armillary job hold JOB   armillary job hold --algorithm insar --reason calibration"
+)
+@selection_options
 @json_option
 @pass_context
-def hold(context: Context, job_ids: tuple[str, ...], as_json: bool) -> None:
+def hold(context: Context, as_json: bool, **selection: Any) -> None:
     """Keep waiting jobs from running."""
-    _act(context, job_ids, "hold", as_json)
+    _act(context, "hold", as_json, selection)
 
 
-@job.command("release", epilog="Examples:  armillary job release JOB   armillary job release JOB --now")
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, type=JOB_ID)
-@click.option("--now", is_flag=True, help="Even if jobs that it runs after have not ended.")
+@job.command(
+    "release",
+    epilog="Examples:  armillary job release JOB   armillary job release JOB --now   armillary job release --state held",
+)
+@selection_options
+@click.option("--now", is_flag=True, help="Even if jobs that it runs after have not ended; for jobs by their ids.")
 @json_option
 @pass_context
-def release(context: Context, job_ids: tuple[str, ...], now: bool, as_json: bool) -> None:
+def release(context: Context, as_json: bool, now: bool, **selection: Any) -> None:
     """Let held jobs run."""
-    _act(context, job_ids, "release", as_json, {"now": now})
+    _act(context, "release", as_json, selection, {"now": now})
 
 
-@job.command("priority", epilog="Example:  armillary job priority JOB 10")
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, type=JOB_ID)
+@job.command(
+    "priority", epilog="Examples:  armillary job priority JOB 10   armillary job priority --algorithm browse 50"
+)
+@selection_options
 @click.argument("priority", metavar="NUMBER", type=int)
 @json_option
 @pass_context
-def priority(context: Context, job_ids: tuple[str, ...], priority: int, as_json: bool) -> None:
+def priority(context: Context, priority: int, as_json: bool, **selection: Any) -> None:
     """Move waiting jobs within their queue; larger goes first."""
-    _act(context, job_ids, "priority", as_json, {"priority": priority})
+    _act(context, "priority", as_json, selection, {"priority": priority})
+
+
+@job.command(
+    "move", epilog='Examples:  armillary job move JOB large   armillary job move --where "memory_bytes > 3e10" large'
+)
+@selection_options
+@click.argument("pool", metavar="POOL")
+@json_option
+@pass_context
+def move(context: Context, pool: str, as_json: bool, **selection: Any) -> None:
+    """Move waiting jobs to another pool."""
+    _operate(context, "move", as_json, selection, {"pool": pool})
+
+
+@job.command(
+    "purge",
+    epilog="Examples:  armillary job purge JOB   "
+    "armillary job purge --where \"ended < TIMESTAMP('2026-01-01T00:00:00Z')\" --dry-run",
+)
+@selection_options
+@json_option
+@pass_context
+def purge(context: Context, as_json: bool, **selection: Any) -> None:
+    """Delete ended jobs and their logs; products, provenance, attempts and what they cost stay."""
+    _operate(context, "purge", as_json, selection, {})
+
+
+@job.command("operations", epilog="Example:  armillary job operations")
+@limit_option
+@json_option
+@pass_context
+def operations(context: Context, limit: int, as_json: bool) -> None:
+    """List what was done to many jobs at once, newest first."""
+    with context.client() as client:
+        show_list(
+            client.pages("/api/job-operations", "operations", {"limit": min(limit, 1000)}),
+            [
+                ("operation", "id"),
+                ("what", lambda row: " ".join([row["verb"], *map(str, row["arguments"].values())])),
+                ("jobs", "jobs"),
+                ("selection", lambda row: row["selection"].get("where") or text(row["selection"])),
+                ("by", "actor"),
+                ("at", lambda row: when(row["created_at"])),
+                ("undone", lambda row: f"{row['undone_by']}, {row['restored']} jobs" if row["undone_at"] else ""),
+                ("reason", "reason"),
+            ],
+            as_json=as_json,
+            nothing="Nothing was done to many jobs at once.",
+            limit=limit,
+        )
+
+
+@job.command("undo", epilog="Example:  armillary job undo OPERATION")
+@click.argument("operation", type=Id("operation"))
+@json_option
+@pass_context
+def undo(context: Context, operation: str, as_json: bool) -> None:
+    """Undo a hold, release, priority or move of many jobs; jobs that have moved on since stay as they are."""
+    with context.client() as client:
+        done = client.call("POST", f"/api/job-operations/{operation}/undo", held_seconds=OPERATION_SECONDS, once=True)
+    if as_json:
+        show_json(done)
+    else:
+        click.echo(f"{done['restored']:,} of {done['jobs']:,} jobs are what they were.")
 
 
 # What is typed ---------------------------------------------------------------------------------------------
@@ -278,9 +418,21 @@ def parameter_values(parameters: Iterable[str]) -> dict[str, Any]:
 
 
 def _act(
-    context: Context, job_ids: Sequence[str], action: Any, as_json: bool, body: dict[str, Any] | None = None
+    context: Context,
+    action: Any,
+    as_json: bool,
+    selection: dict[str, Any],
+    body: dict[str, Any] | None = None,
 ) -> None:
     """Do the same to several jobs; one that refuses does not keep the others, and decides the exit code."""
+    job_ids = selection["job_ids"]
+    if not job_ids or selection["dry_run"]:
+        _operate(
+            context, action, as_json, selection, {name: body[name] for name in ("priority",) if body and name in body}
+        )
+        return
+    if _filters(selection):
+        raise UsageError("Jobs are named and selected at once.", "Do the one or the other.", field="where")
     refused: ArmillaryError | None = None
     with context.client() as client:
         for job_id in job_ids:
@@ -298,6 +450,52 @@ def _act(
                 click.echo(f"Job {found['id']} is {state(found['state'])}: {found['reason']}".removesuffix(": "))
     if refused is not None:
         raise refused
+
+
+def _operate(
+    context: Context, verb: str, as_json: bool, selection: Mapping[str, Any], arguments: Mapping[str, Any]
+) -> None:
+    """Do it to all that are selected, in one transaction, or show which those are."""
+    chosen = {name: value for name, value in _filters(selection).items() if value} | {"jobs": selection["job_ids"]}
+    body = {"verb": verb, "selection": chosen, "arguments": arguments, "reason": selection["reason"] or ""}
+    body |= {"limit": selection["limit"]}
+    asks = not (selection["yes"] or as_json or selection["dry_run"]) and sys.stdin.isatty()
+    with context.client() as client:
+
+        def call(*, dry_run: bool) -> Any:
+            path, whole = "/api/job-operations", body | {"dry_run": dry_run}
+            return client.call("POST", path, body=whole, once=True, held_seconds=OPERATION_SECONDS)
+
+        if selection["dry_run"] or asks:
+            found = call(dry_run=True)
+            show_json(found) if as_json else _show_preview(verb, found)
+        if selection["dry_run"] or (asks and not click.confirm("Do it?")):
+            return
+        done = call(dry_run=False)
+    if as_json:
+        show_json(done)
+        return
+    click.echo(f"{done['jobs']:,} jobs: {verb}. Operation {done['id']}.")
+    if done["undoable"] and done["jobs"]:
+        click.echo(f"`armillary job undo {done['id']}` takes it back.")
+
+
+def _filters(selection: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"where": "where", "state": "wanted", "algorithm": "algorithm", "pool": "of_pool"}
+    return {name: selection[option] for name, option in names.items() if selection[option]}
+
+
+def _show_preview(verb: str, found: Mapping[str, Any]) -> None:
+    click.echo(f"{verb} would change {found['jobs']:,} jobs. It concerns {found['concerns']}.")
+    if found["counts"]:
+        show_table(
+            ["algorithm", "state", "jobs"], [[r["algorithm"], r["state"], f"{r['jobs']:,}"] for r in found["counts"]]
+        )
+        click.echo()
+        names = ["id", "algorithm", "state", "pool", "priority", "reason"]
+        show_table(["job", *names[1:]], [[str(row[name]) for name in names] for row in found["sample"]])
+    if found["jobs"] > len(found["sample"]):
+        click.echo(f"The first {len(found['sample'])} of them.", err=True)
 
 
 def _follow_log(client: "Client", job_id: str, attempt: int | None, *, quiet: bool) -> None:
@@ -354,6 +552,10 @@ def _progress(row: Mapping[str, Any]) -> str:
 
 def _granule(one: Mapping[str, Any]) -> str:
     return f"{one['collection']}/{one['id']} (revision {one['revision']})"
+
+
+def _midnight(day: str | None) -> str | None:
+    return f"{day}T00:00:00Z" if day and "T" not in day else day
 
 
 def _dependency(one: Mapping[str, Any]) -> str:

@@ -40,6 +40,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "run": ("job:run", "Run an algorithm on granules."),
         "algorithm": ("algorithm:algorithm", "Registered algorithms, and testing one that is not."),
         "job": ("job:job", "Jobs, their logs, and steering them."),
+        "cost": ("job:cost", "What jobs cost, by day, group, algorithm and more."),
         "rule": ("rule:rule", "Rules, their firings, and why they fired or not."),
         "pool": ("pool:pool", "Pools of workers."),
         "worker": ("pool:worker", "The programs that run jobs."),

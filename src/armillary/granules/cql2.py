@@ -76,13 +76,17 @@ class Subject:
         return footprint.shape(self.geometry, self.frame)
 
 
+def _not_read(_: Subject) -> None:
+    raise AssertionError("this is only asked in SQL")
+
+
 @dataclass(frozen=True)
 class Column:
     """A property that is not among `properties`: in the table, and in a subject."""
 
     kind: Kind
     sql: str
-    read: Callable[[Subject], Any]
+    read: Callable[[Subject], Any] = _not_read
     frame: footprint.Frame = "none"
 
 
@@ -101,6 +105,27 @@ COLUMNS: Mapping[str, Column] = {
 }
 
 
+@dataclass(frozen=True)
+class Queryables:
+    """What a filter may ask for: columns, and the members of one JSON column whose names begin with a prefix."""
+
+    columns: Mapping[str, Column]
+    members: str  # the JSON column
+    prefix: str = ""
+
+    def property(self, name: str) -> Property:
+        """The queryable of this name, or `UsageError`."""
+        if (column := self.columns.get(name)) is not None:
+            return Property(name, column)
+        if not name.startswith(self.prefix) or name == self.prefix:
+            known = ", ".join(self.columns)
+            raise UsageError(f"There is no {name!r} to ask for.", f"Known: {known}, and {self.prefix}NAME.")
+        return Property(name.removeprefix(self.prefix), None, self.members)
+
+
+GRANULES = Queryables(COLUMNS, "item.properties")
+
+
 # The tree ------------------------------------------------------------------------------------------------------
 
 
@@ -117,10 +142,17 @@ class Property:
     """A queryable; of any kind unless it is a column."""
 
     name: str
+    column: Column | None = None
+    members: str = "item.properties"  # where it is, if it is no column
 
     @property
     def kind(self) -> Kind:
-        return COLUMNS[self.name].kind if self.name in COLUMNS else "any"
+        return self.column.kind if self.column else "any"
+
+    @property
+    def frame(self) -> footprint.Frame:
+        """In which its geometry is."""
+        return self.column.frame if self.column else "none"
 
 
 @dataclass(frozen=True)
@@ -155,18 +187,20 @@ class Expression:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A condition on `item` with named parameters, all beginning with cql_."""
+    """A condition on the table (`item`) with named parameters, all beginning with cql_."""
 
     sql: str
     params: dict[str, Any]
     is_exact: bool
 
 
-def parse(written: str | Mapping[str, Any] | bool, field: str = "filter") -> Expression:
+def parse(
+    written: str | Mapping[str, Any] | bool, field: str = "filter", queryables: Queryables = GRANULES
+) -> Expression:
     """Read CQL2 text, or JSON as text or document; `UsageError` says what it does not mean."""
     try:
         source = _source(written)
-        root = _node(source, 0)
+        root = _node(source, 0, queryables)
         _expect(root, "boolean", "The filter")
     except UsageError as error:
         raise UsageError(error.message, error.remedy, field=field) from error
@@ -227,7 +261,7 @@ def _guard(text: str) -> None:
         raise UsageError(f"The number {number[0]} would be rounded.", "Write the filter as CQL2 JSON.")
 
 
-def _node(source: Any, depth: int) -> Node:
+def _node(source: Any, depth: int, known: Queryables) -> Node:
     if depth > MAX_DEPTH:
         raise UsageError(f"The filter is nested deeper than {MAX_DEPTH}.", "Make it flatter.")
     if isinstance(source, bool):
@@ -241,7 +275,7 @@ def _node(source: Any, depth: int) -> Node:
     if isinstance(source, list | tuple):
         return Value("array", [_scalar(member) for member in source])
     if isinstance(source, Mapping):
-        return _object(source, depth)
+        return _object(source, depth, known)
     raise UsageError("The filter holds a null.", "Ask with IS NULL, in JSON {op: isNull}.")
 
 
@@ -263,21 +297,21 @@ def _check_text(text: str) -> str:
     return text
 
 
-def _object(source: Mapping[str, Any], depth: int) -> Node:
+def _object(source: Mapping[str, Any], depth: int, known: Queryables) -> Node:
     if "op" in source:
         args = source.get("args")
         if not isinstance(source["op"], str) or not isinstance(args, list | tuple):
             raise UsageError("An operation of the filter has no op or args.", "Write {op: NAME, args: [...]}.")
-        return _call(source["op"], args, depth)
+        return _call(source["op"], args, depth, known)
     if "property" in source:
         name = source["property"]
         if not isinstance(name, str) or not name:
             raise UsageError("A property of the filter has no name.", "Write {property: NAME}.")
-        return Property(_check_text(name.removeprefix("properties.")))
+        return known.property(_check_text(name.removeprefix("properties.")))
     if "timestamp" in source or "date" in source:
         return Value("time", _time(source.get("timestamp", source.get("date"))))
     if "interval" in source:
-        return _interval(source["interval"], depth)
+        return _interval(source["interval"], depth, known)
     if "bbox" in source:
         return Value("geometry", list(footprint.check_bbox(source["bbox"])))
     if "type" in source:
@@ -308,7 +342,7 @@ def _read_time(text: object) -> datetime | None:
         return None
 
 
-def _interval(ends: Any, depth: int) -> Call:
+def _interval(ends: Any, depth: int, known: Queryables) -> Call:
     if not isinstance(ends, list | tuple) or len(ends) != 2:
         raise UsageError("An interval of the filter has not two ends.", "Write two times; '..' is open.")
     nodes: list[Node] = []
@@ -318,20 +352,20 @@ def _interval(ends: Any, depth: int) -> Call:
         elif isinstance(end, str):
             nodes.append(Value("time", _time(end)))
         else:
-            node = _node(end, depth + 1)
+            node = _node(end, depth + 1, known)
             nodes.append(_expect(node, "time", "An interval"))
     if all(isinstance(node, Value) for node in nodes) and nodes[0].value > nodes[1].value:  # type: ignore[union-attr]
         raise UsageError("An interval of the filter ends before it starts.", "Exchange its ends.")
     return Call("interval", tuple(nodes), "interval")
 
 
-def _call(name: str, args: Sequence[Any], depth: int) -> Call:
+def _call(name: str, args: Sequence[Any], depth: int, known: Queryables) -> Call:
     op = _NAMES.get(name.lower())
     if op is None:
         raise UsageError(
             f"The filter asks for {name}, which is unknown here.", f"Known: {', '.join(sorted(_NAMES.values()))}."
         )
-    nodes = [_node(arg, depth + 1) for arg in args]
+    nodes = [_node(arg, depth + 1, known) for arg in args]
     least, most = _ARITY.get(op, (2, 2))
     if not least <= len(nodes) <= most:
         wanted = f"{least}" if least == most else f"at least {least}"
@@ -421,7 +455,7 @@ def _check_spatial(op: str, nodes: list[Node]) -> Call:
     ):
         remedy = "Write S_INTERSECTS(geometry, POLYGON((...))); sky footprints are armillary:sky_geometry."
         raise UsageError(f"{op} relates a granule's footprint to a place that is written out.", remedy)
-    frame = COLUMNS[target.name].frame
+    frame = target.frame
     where = place.value if isinstance(place.value, list) else footprint.check(place.value, frame, "filter")
     assert where is not None
     return Call(op, (target, Value("geometry", footprint.shape(where, frame, "filter"))), "boolean")
@@ -600,7 +634,7 @@ class _Writer:
 
     def contains(self, a: Property, b: Value) -> str:
         # The form that the index on properties knows; false, not null, for what is missing.
-        return f"(item.properties @> {self.param(json_text({a.name: _plain(b.value)}), '::jsonb')})"
+        return f"({a.members} @> {self.param(json_text({a.name: _plain(b.value)}), '::jsonb')})"
 
     def is_in(self, args: Sequence[Node], mode: Mode) -> str:
         item, members = args[0], cast("tuple[Value, ...]", args[1:])
@@ -629,7 +663,7 @@ class _Writer:
         if isinstance(node, Property) and node.kind == "any":
             return f"(coalesce({self.json(node)}, 'null') = 'null'::jsonb)"
         if isinstance(node, Property) and node.kind == "geometry":
-            frame = self.param(COLUMNS[node.name].frame)
+            frame = self.param(node.frame)
             return f"(item.geometry is null or item.frame <> {frame})"
         if node.kind == "boolean":
             return f"({self.condition(node, 'exact')} is null)"
@@ -638,7 +672,7 @@ class _Writer:
     # Values
 
     def json(self, node: Property) -> str:
-        return f"(item.properties -> {self.param(node.name, '::text')})"
+        return f"({node.members} -> {self.param(node.name, '::text')})"
 
     def typed(self, node: Node, kind: Kind) -> str:
         """The node as boolean, numeric, text or timestamptz; null if it is of another kind."""
@@ -649,8 +683,8 @@ class _Writer:
             if kind == "boolean":
                 return self.condition(node, "exact")
             return self.fold(node) if kind == "text" else f"({self.arithmetic(node)})::numeric"
-        if node.kind != "any":
-            return COLUMNS[node.name].sql
+        if node.column is not None:
+            return node.column.sql
         value = self.json(node)
         if kind == "time":
             return self.time_of(node)
@@ -665,7 +699,7 @@ class _Writer:
 
     def time_of(self, node: Property) -> str:
         """A property that is an RFC 3339 time; days that no month has are found before the cast fails on them."""
-        text = f"(item.properties ->> {self.param(node.name, '::text')})"
+        text = f"({node.members} ->> {self.param(node.name, '::text')})"
         first = f"((left({text}, 7) || '-01')::date + (substr({text}, 9, 2)::integer - 1))"
         is_day = f"extract(month from {first}) = substr({text}, 6, 2)::integer"
         cut = f"regexp_replace({text}, '(\\.\\d{{6}})\\d+', '\\1')::timestamptz"
@@ -707,7 +741,7 @@ class _Writer:
 
     def spatial(self, node: Call, mode: Mode) -> str:
         target, place = cast("Property", node.args[0]), cast("Value", node.args[1])
-        frame = COLUMNS[target.name].frame
+        frame = target.frame
         if mode != "upper":
             return "false"
         if node.op == "s_disjoint":
@@ -723,7 +757,7 @@ class _Writer:
     def interval(self, node: Node) -> tuple[str, str]:
         if isinstance(node, Call):
             return self.end(node.args[0]), self.end(node.args[1])
-        if node == Property("datetime"):
+        if _is_datetime(node):
             return "item.starts_at", "item.ends_at"
         end = self.end(node)
         return end, end
@@ -746,6 +780,11 @@ class _Writer:
             "a_overlaps": overlap,
         }[op]
         return f"(case jsonb_typeof({value}) when 'array' then {test} end)"
+
+
+def _is_datetime(node: Node) -> bool:
+    """Whether it is the granule's time, which has two ends."""
+    return isinstance(node, Property) and node.column is COLUMNS["datetime"]
 
 
 def _in_range(x: str, then: str) -> str:
@@ -796,7 +835,7 @@ def _value(node: Node, kind: Kind, subject: Subject) -> Any:
     if isinstance(node, Value):
         return node.value
     if isinstance(node, Property):
-        value = COLUMNS[node.name].read(subject) if node.name in COLUMNS else subject.properties.get(node.name)
+        value = node.column.read(subject) if node.column else subject.properties.get(node.name)
         if kind == "time" and node.kind == "any":
             return _read_time(value)
         return value if kind == "any" or node.kind != "any" or _json_type(value) == kind else None
@@ -859,7 +898,7 @@ def _logic(op: str, values: Sequence[bool | None]) -> bool | None:
 
 def _is_missing(node: Node, subject: Subject) -> bool:
     if isinstance(node, Property) and node.kind == "geometry":
-        return subject.geometry is None or subject.frame != COLUMNS[node.name].frame
+        return subject.geometry is None or subject.frame != node.frame
     return _value(node, node.kind, subject) is None
 
 
@@ -902,7 +941,7 @@ def _power(a: float, b: float) -> float | None:
 
 
 def _spatial(op: str, target: Property, place: footprint.Shape, subject: Subject) -> bool | None:
-    if subject.geometry is None or subject.frame != COLUMNS[target.name].frame:
+    if subject.geometry is None or subject.frame != target.frame:
         return None
     if op == "s_within":
         return footprint.covers([place], subject.shape)
@@ -915,7 +954,7 @@ def _ends(node: Node, subject: Subject) -> tuple[datetime | None, datetime | Non
     if isinstance(node, Call):
         start, end = (_value(arg, "time", subject) for arg in node.args)
         return start, end
-    if node == Property("datetime"):
+    if _is_datetime(node):
         return subject.starts_at, subject.ends_at
     time = _value(node, "time", subject)
     return time, time

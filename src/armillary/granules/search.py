@@ -43,7 +43,7 @@ class SortKey:
 
     @property
     def kind(self) -> cql2.Kind:
-        return cql2.Property(self.name).kind
+        return cql2.GRANULES.property(self.name).kind
 
 
 NEWEST = (SortKey("datetime", descending=True),)

@@ -19,9 +19,10 @@ from armillary.base.http import Web, Wire
 from armillary.base.wakes import JOBS
 from armillary.granules.granule import Reference
 from armillary.jobs import cancel as cancelling
-from armillary.jobs import find, logs, steer
+from armillary.jobs import cost, find, logs, steer
 from armillary.jobs.find import Job
 from armillary.jobs.job import CURRENT, DEFAULT_POOL, JobRequest
+from armillary.jobs.select import Selection
 from armillary.jobs.submit import submit, submit_many
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
@@ -77,20 +78,6 @@ class ReleaseWire(Wire):
 
     now: bool = False
 
-    def request(self, actor: Actor) -> JobRequest:
-        """The same as a plain type."""
-        return JobRequest(
-            algorithm=self.algorithm,
-            version=self.version,
-            inputs={role: tuple(_reference(role, one) for one in granules) for role, granules in self.inputs.items()},
-            parameters=self.parameters,
-            pool=self.pool,
-            priority=self.priority,
-            twins=self.twins,
-            hold=self.hold,
-            cause={"account": actor.account},
-        )
-
 
 class JobsWire(Wire):
     """Submissions, all or none."""
@@ -137,13 +124,28 @@ async def jobs(
     state: str | None = None,
     algorithm: str | None = None,
     pool: str | None = None,
+    where: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: UUID | None = None,
 ) -> dict[str, Any]:
-    """Jobs, newest first."""
+    """Jobs, newest first; `where` is a filter in CQL2."""
+    wanted = Selection((), where, state, algorithm, pool)
     async with web.database.transaction() as tx:
-        found = await find.newest(tx, actor, state=state, algorithm=algorithm, pool=pool, limit=limit, after=after)
+        found = await find.newest(tx, actor, wanted, limit=limit, after=after)
     return {"jobs": [shown(job) for job in found], "next": str(found[-1].id) if len(found) == limit else None}
+
+
+@router.get("/costs")
+async def costs(
+    web: Web,
+    actor: SignedIn,
+    by: Annotated[list[str], Query(max_length=6)],
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> dict[str, Any]:
+    """What ended attempts cost, added up by day, group, account, algorithm, pool or rule; times are in UTC."""
+    async with web.database.transaction() as tx:
+        return {"costs": await cost.totals(tx, actor, by, since, until)}
 
 
 @router.get("/{job}")
@@ -235,9 +237,10 @@ def shown(job: Job) -> dict[str, Any]:
 
 
 async def _whole(tx: Transaction, actor: Actor, job: UUID) -> dict[str, Any]:
-    found = await find.get(tx, actor, job)
+    found, tried = await find.get(tx, actor, job), await find.attempts(tx, job)
     return shown(found) | {
-        "attempts": [_attempt(row) for row in await find.attempts(tx, job)],
+        "attempts": [_attempt(row) for row in tried],
+        "cost": sum(row["cost"] or 0 for row in tried),
         "after": [_plain({"job": row.pop("after_id")} | row) for row in await find.dependencies(tx, job)],
         "inputs": [_granule(row, "role") for row in await find.inputs(tx, job)],
         "outputs": [_granule(row, "output") for row in await find.outputs(tx, job)],

@@ -7,9 +7,12 @@ from uuid import UUID
 
 from armillary.accounts.actor import Actor
 from armillary.base.db import Row, Transaction
-from armillary.base.errors import NotFound, UsageError
+from armillary.base.errors import NotFound
 from armillary.jobs import store
 from armillary.jobs.job import JobState
+from armillary.jobs.select import Selection, condition
+
+ALL = Selection()
 
 
 @dataclass(frozen=True)
@@ -57,20 +60,11 @@ async def get(tx: Transaction, actor: Actor, job: UUID) -> Job:
 
 
 async def newest(
-    tx: Transaction,
-    actor: Actor,
-    *,
-    state: str | None = None,
-    algorithm: str | None = None,
-    pool: str | None = None,
-    limit: int = 100,
-    after: UUID | None = None,
+    tx: Transaction, actor: Actor, wanted: Selection = ALL, *, limit: int = 100, after: UUID | None = None
 ) -> list[Job]:
     """Jobs that the actor may see, newest first; `after` is the last of the page before."""
-    if state is not None and state not in set(JobState):
-        raise UsageError(f"There is no state {state!r}.", f"Choose from: {', '.join(JobState)}.", field="state")
-    filters = {"state": state, "algorithm": algorithm, "pool": pool, "after": after}
-    return [_job(row) for row in await store.jobs(tx, actor.scope, filters, limit)]
+    found = await store.jobs(tx, actor.scope, condition(wanted), wanted.state, after=after, limit=limit)
+    return [_job(row) for row in found]
 
 
 async def attempts(tx: Transaction, job: UUID) -> list[Row]:

@@ -14,6 +14,7 @@ from armillary.base.wakes import COMMANDS, JOBS, QUEUE, WORK
 from armillary.granules import find
 from armillary.granules.granule import Granule, Reference
 from armillary.jobs import depend, retry, store
+from armillary.jobs.cost import Price
 from armillary.jobs.job import AttemptOutcome, Ending, Held, JobState, Stop
 
 MAX_LEASES = 200  # in one call
@@ -90,9 +91,14 @@ class Demand:
     largest: Resources = NOTHING
 
 
-async def lease(tx: Transaction, worker_id: UUID, host: str, pool: str, free: Resources, count: int) -> list[Lease]:
+async def lease(
+    tx: Transaction, worker_id: UUID, host: str, pool: str, free: Resources, count: int, price: Price | None = None
+) -> list[Lease]:
     """Give the worker up to `count` jobs that together fit into what it has free; the caller has locked the worker."""
-    rows = await store.lease(tx, worker_id, host, pool, free, min(count, MAX_LEASES))
+    size = price.size if price else NOTHING
+    costs = {"price": price and price.per_hour, "all_cpu": size.cpu}
+    costs |= {"all_memory": size.memory_bytes, "all_disk": size.disk_bytes}
+    rows = await store.lease(tx, worker_id, host, pool, free, min(count, MAX_LEASES), costs)
     if not rows:
         return []
     tx.wake(JOBS)

@@ -2,8 +2,6 @@
 
 from uuid import UUID
 
-import psycopg
-
 from armillary.accounts.actor import Actor
 from armillary.accounts.permit import permit
 from armillary.base import events
@@ -65,11 +63,8 @@ async def again(tx: Transaction, actor: Actor, job: UUID) -> JobState:
     if JobState.QUEUED not in TRANSITIONS[state] or state.is_live:
         raise Conflict(f"Job {job} is {state}.", "Only what failed or was cancelled is tried again.")
     waits_for = await depend.again(tx, job)
-    try:
-        async with tx.savepoint():
-            await store.enqueue_again(tx, [job], f"{actor.account} wants it tried again.")
-    except psycopg.errors.UniqueViolation as error:
-        raise Conflict(f"Another live job does the same work as {job}.", "Wait for that one.") from error
+    if not await store.enqueue_again(tx, [job], f"{actor.account} wants it tried again."):
+        raise Conflict(f"Another live job does the same work as {job}.", "Wait for that one.")
     tx.wake(QUEUE)
     state = JobState.HELD if waits_for else JobState.QUEUED
     await announce(tx, actor, row, "job.retried", state)

@@ -13,6 +13,7 @@ from armillary.algorithms.algorithm import ErrorClass, Resources
 from armillary.base.db import Row, Transaction, jsonb
 from armillary.granules.granule import Reference
 from armillary.jobs.job import Ending, Held, JobKey, JobState, resources_json
+from armillary.jobs.select import Condition
 
 # Submitting ----------------------------------------------------------------------------------------------------
 
@@ -95,7 +96,9 @@ async def done_twins(
 # Leasing -------------------------------------------------------------------------------------------------------
 
 
-async def lease(tx: Transaction, worker_id: UUID, host: str, pool: str, free: Resources, count: int) -> list[Row]:
+async def lease(
+    tx: Transaction, worker_id: UUID, host: str, pool: str, free: Resources, count: int, price: dict[str, Any]
+) -> list[Row]:
     """Give a worker the first jobs that fit into what it has free together: claim, state and attempt in one statement."""
     return await tx.rows(
         """with candidate as materialized (
@@ -123,8 +126,13 @@ async def lease(tx: Transaction, worker_id: UUID, host: str, pool: str, free: Re
                returning job.id, claimed.lease, claimed.leased_at, claimed.priority, claimed.ready_at,
                    job.algorithm_digest, job.parameters, job.resources, job."group"),
            tried as (
-               insert into attempt (job_id, number, leased_at, worker_id, host, pool, resources)
-               select id, lease, leased_at, %(worker)s, %(host)s, %(pool)s, resources from started)
+               insert into attempt (job_id, number, leased_at, worker_id, host, pool, resources, cost_per_hour)
+               select id, lease, leased_at, %(worker)s, %(host)s, %(pool)s, resources,
+                      %(price)s::float8 * least(1, greatest(  -- what it holds most of, nobody else can have
+                          (resources->>'cpu')::float8 / nullif(%(all_cpu)s, 0),
+                          (resources->>'memory_bytes')::float8 / nullif(%(all_memory)s, 0),
+                          (resources->>'disk_bytes')::float8 / nullif(%(all_disk)s, 0)))
+               from started)
            select started.*, checkpoint.key as checkpoint_key, checkpoint.sha256 as checkpoint_sha256,
                   checkpoint.size_bytes as checkpoint_size,
                   (select jsonb_agg(jsonb_build_array(role, collection, granule, revision) order by role, position)
@@ -139,7 +147,8 @@ async def lease(tx: Transaction, worker_id: UUID, host: str, pool: str, free: Re
             "memory": free.memory_bytes,
             "disk": free.disk_bytes,
             "count": count,
-        },
+        }
+        | price,
     )
 
 
@@ -269,7 +278,8 @@ async def end(tx: Transaction, endings: Sequence[Ending]) -> None:
                set outcome = ending.outcome, reason = ending.reason, error_class = ending.error_class,
                    exit_code = ending.exit_code, usage = ending.usage,
                    started_at = coalesce(ending.started_at, attempt.started_at),
-                   ended_at = coalesce(ending.ended_at, armillary_now())
+                   ended_at = coalesce(ending.ended_at, armillary_now()),
+                   cost = cost_per_hour * greatest(0, extract(epoch from armillary_now() - attempt.leased_at)) / 3600
                from ending
                where attempt.job_id = ending.job_id and attempt.number = ending.lease
                    and attempt.leased_at = ending.leased_at),
@@ -386,12 +396,13 @@ async def set_reason(tx: Transaction, job: UUID, reason: str, *, is_held: bool) 
     await tx.execute("update job_queue set is_held = %s where job_id = %s", [is_held, job])
 
 
-async def enqueue_again(tx: Transaction, jobs: Sequence[UUID], reason: str) -> None:
+async def enqueue_again(tx: Transaction, jobs: Sequence[UUID], reason: str) -> int:
     """Give locked jobs that have ended a place in the queue and a fresh budget; their lease numbers go on.
 
-    They wait for what they run after and has not ended well; a deadline that has passed counts no more.
+    They wait for what they run after and has not ended well; a deadline that has passed counts no more. Returns how many: those
+    with a twin that lives stay as they are.
     """
-    await tx.execute(
+    count = await tx.execute(
         """insert into job_queue (job_id, pool, identity, "group", is_shared, priority, ready_at, cpu, memory_bytes,
                                   disk_bytes, lease, waits, deadline_at)
            select id, pool, identity, "group", twins <> 'again', priority,
@@ -399,7 +410,8 @@ async def enqueue_again(tx: Transaction, jobs: Sequence[UUID], reason: str) -> N
                   (resources->>'cpu')::real, (resources->>'memory_bytes')::bigint, (resources->>'disk_bytes')::bigint,
                   attempts, waits, case when deadline_at > armillary_now() then deadline_at end
            from job, lateral (select count(*) as waits from job_dependency where job_id = job.id and not is_met) as open
-           where id = any(%s)""",
+           where id = any(%s)
+           on conflict (identity, "group") where is_shared do nothing""",
         [list(jobs)],
     )
     await tx.execute(
@@ -410,6 +422,7 @@ async def enqueue_again(tx: Transaction, jobs: Sequence[UUID], reason: str) -> N
            from job_queue where job_id = id and id = any(%s)""",
         [reason, list(jobs)],
     )
+    return count
 
 
 async def set_stop(tx: Transaction, job: UUID, reason: str) -> None:
@@ -700,25 +713,60 @@ async def job(tx: Transaction, id: UUID, scope: dict[str, Any]) -> Row | None:  
     )
 
 
-async def jobs(tx: Transaction, scope: dict[str, Any], filters: Mapping[str, Any], limit: int) -> list[Row]:
+async def jobs(
+    tx: Transaction,
+    scope: dict[str, Any],
+    wanted: Condition,
+    state: str | None,
+    *,
+    after: UUID | None = None,
+    limit: int = 100,
+) -> list[Row]:
     """Jobs, newest first. What is live is few, and found through the queue however long the history is."""
-    state = filters.get("state")
-    conditions = [VISIBLE.replace('"group"', 'job."group"')]
-    conditions += [f"job.{name} = %({name})s" for name in ("state", "algorithm", "pool") if filters.get(name)]
-    if filters.get("after"):
+    conditions = [VISIBLE.replace('"group"', 'job."group"'), f"({wanted.sql})"]
+    if after:
         conditions.append("job.id < %(after)s")
     if state == JobState.FAILED:
         conditions.append("job.error_class is not null")
     source = "job join job_queue on job_queue.job_id = job.id" if state and JobState(state).is_live else "job"
     return await tx.rows(
         f"select {_JOB} from {source} where {' and '.join(conditions)} order by job.id desc limit %(limit)s",
-        scope | dict(filters) | {"limit": limit},
+        scope | wanted.params | {"after": after, "limit": limit},
     )
 
 
 async def attempts(tx: Transaction, id: UUID) -> list[Row]:  # noqa: A002
     """Every attempt of a job, in order."""
     return await tx.rows("select * from attempt where job_id = %s order by number", [id])
+
+
+async def costs(
+    tx: Transaction,
+    scope: dict[str, Any],
+    keys: Mapping[str, tuple[str, str]],
+    since: datetime | None,
+    until: datetime | None,
+) -> list[Row]:
+    """What ended attempts cost in all, by keys; what was purged is read from the ledger."""
+    live = ", ".join(f'{column} as "{key}"' for key, (column, _) in keys.items())
+    purged = ", ".join(f'{column} as "{key}"' for key, (_, column) in keys.items())
+    names = ", ".join(f'"{key}"' for key in keys)
+    return await tx.rows(
+        f"""select {names}, sum(attempts)::bigint as attempts, sum(seconds)::float8 as seconds, sum(cost)::float8 as cost
+            from (select {live}, 1 as attempts, extract(epoch from attempt.ended_at - attempt.leased_at) as seconds,
+                         coalesce(attempt.cost, 0) as cost
+                  from attempt join job on job.id = attempt.job_id
+                  where attempt.ended_at >= coalesce(%(since)s, '-infinity'::timestamptz)
+                      and attempt.ended_at < coalesce(%(until)s, 'infinity'::timestamptz)
+                      and {VISIBLE.replace('"group"', 'job."group"')}
+                  union all
+                  select {purged}, attempts, seconds, cost from job_ledger
+                  where day >= coalesce((%(since)s::timestamptz at time zone 'UTC')::date, '-infinity'::date)
+                      and day < coalesce((%(until)s::timestamptz at time zone 'UTC')::date, 'infinity'::date)
+                      and {VISIBLE}) as part
+            group by {names} order by {names}""",
+        scope | {"since": since, "until": until},
+    )
 
 
 async def inputs(tx: Transaction, id: UUID) -> list[Row]:  # noqa: A002

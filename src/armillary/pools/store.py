@@ -65,7 +65,9 @@ async def touch(
         """update worker set beat_at = armillary_now(), silent_after = coalesce(%(silent_after)s, silent_after),
                idle_since = case when %(idle)s then coalesce(idle_since, armillary_now())
                                  when not %(idle)s then null else idle_since end
-           where id = %(worker)s and state <> 'gone' returning pool, host, state""",
+           where id = %(worker)s and state <> 'gone'
+           returning pool, host, state, capacity,
+               (select (spec->'scale'->>'cost_per_hour')::float8 from pool where pool.id = worker.pool) as price""",
         {"worker": worker, "idle": is_idle, "silent_after": silent_after},
     )
 

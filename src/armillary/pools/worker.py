@@ -16,6 +16,7 @@ from armillary.base.ids import new_id
 from armillary.base.servers import GAP
 from armillary.base.wakes import COMMANDS, QUEUE
 from armillary.jobs import queue
+from armillary.jobs.cost import Price
 from armillary.jobs.finish import finish as finish_jobs
 from armillary.jobs.job import Report, Result, Stop
 from armillary.jobs.queue import Beat, Lease
@@ -80,7 +81,8 @@ async def lease(tx: Transaction, worker: UUID, free: Resources, count: int) -> t
     row = await _alive(tx, worker)
     if row["state"] != "live":
         return [], True
-    leases = await queue.lease(tx, worker, row["host"], row["pool"], free, count)
+    price = Price(row["price"], Resources(**row["capacity"], time_seconds=0))
+    leases = await queue.lease(tx, worker, row["host"], row["pool"], free, count, price)
     if leases:
         await store.set_busy(tx, worker)
     return leases, False

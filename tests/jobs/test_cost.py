@@ -1,0 +1,66 @@
+from datetime import timedelta
+
+import pytest
+
+from armillary.accounts.actor import Actor
+from armillary.algorithms.algorithm import ErrorClass, Resources
+from armillary.base.errors import UsageError
+from armillary.jobs import cost
+from armillary.jobs.bulk import run
+from armillary.jobs.bulk.operation import Request, Verb
+from armillary.jobs.job import AttemptOutcome, Report
+from armillary.jobs.select import Selection
+from armillary.pools import define as pools
+from armillary.testing.world import OWNER
+
+SIZE = Resources(4, 8 * 2**30, 8 * 2**30, 0)  # a job of 1 CPU holds a quarter of it
+
+
+async def price(world, per_hour):
+    document = {"kind": "pool", "id": "default", "provider": "none", "scale": {"cost_per_hour": per_hour}}
+    async with world.database.transaction() as tx:
+        await pools.put(tx, OWNER, document, 2)
+
+
+async def totals(world, *by, actor=OWNER):
+    async with world.database.transaction() as tx:
+        return await cost.totals(tx, actor, by, None, None)
+
+
+async def test_an_attempt_costs_its_share_of_the_worker_over_its_time_at_the_price_of_its_lease(world, clock):
+    await price(world, 8)
+    worker = await world.worker(capacity=SIZE)
+    job = (await world.submit(await world.granule("a"))).job.id
+    for number, failure in ((1, ErrorClass.INFRASTRUCTURE), (2, ErrorClass.SCIENCE_ERROR)):
+        (lease,) = await world.lease(worker, free=SIZE)
+        await price(world, 1000)  # a later price is of later leases
+        clock.advance(timedelta(minutes=30))
+        await world.finish(worker, Report(job, lease.number, AttemptOutcome.FAILED, failure))
+        await price(world, 80)
+        clock.advance(timedelta(minutes=1))
+        assert number == lease.number
+    first, second = await world.attempts(job)
+    assert first["cost"] == pytest.approx(8 * 0.25 * 0.5)
+    assert second["cost"] == pytest.approx(80 * 0.25 * 0.5)
+    (row,) = await totals(world, "group", "day", "algorithm")
+    assert row == {"group": "owners", "day": "2026-03-01", "algorithm": "stats", "attempts": 2,
+                   "seconds": 3600, "cost": pytest.approx(11)}  # fmt: skip
+    assert await totals(world, "group", actor=Actor("other", "others")) == []
+    async with world.database.transaction() as tx:
+        await run.perform(tx, OWNER, Request(Verb.PURGE, Selection((), "true")))
+    assert await totals(world, "group", "day", "algorithm") == [row]  # what is purged has cost what it has
+
+
+async def test_what_has_no_price_costs_nothing_and_is_counted(world):
+    worker = await world.worker(capacity=SIZE)
+    await world.submit(await world.granule("a"))
+    (lease,) = await world.lease(worker, free=SIZE)
+    await world.finish(worker, await world.succeed(worker, lease))
+    (row,) = await totals(world, "algorithm")
+    assert (row["attempts"], row["cost"]) == (1, 0)
+
+
+async def test_costs_are_added_up_by_what_there_is(world):
+    for by in ([], ["colour"], ["day", "day"]):
+        with pytest.raises(UsageError):
+            await totals(world, *by)
