@@ -50,6 +50,20 @@ async def test_twenty_at_once_make_one_granule(catalogue, database):
         assert await tx.value("select count(*) from event where kind = 'granule.committed'") == 1
 
 
+async def test_what_is_refused_in_a_batch_leaves_the_others(catalogue, database):
+    await catalogue.granule("strict", "old", content=b"x")
+    await catalogue.granule("strict", "case", content=b"x")
+    wanted = [("strict", "a", b"1"), ("strict", "old", b"y"), ("strict", "old", b"x"), ("strict", "CASE", b"z"),
+              ("loose", "twice", b"1"), ("loose", "twice", b"2"), ("strict", "b", b"2")]  # fmt: skip
+    commits = [await catalogue.uploaded(*one, None, {}) for one in wanted]
+    prepared = await ingest.prepare(database, catalogue.store, commits)
+    results = await ingest.commit_all(database, OWNER, prepared)
+    outcomes = [type(one).__name__ if isinstance(one, Exception) else one.outcome for one in results]
+    assert outcomes == ["created", "Conflict", "same", "Conflict", "created", "revised", "created"]
+    async with database.transaction() as tx:
+        assert await tx.value("select count(*) from granule where revision = 0") == 0
+
+
 async def test_a_commit_repeated_after_its_answer_was_lost_changes_nothing(catalogue, database):
     commit = await catalogue.uploaded("strict", "one", b"x", None, {})
     prepared = await ingest.prepare(database, catalogue.store, [commit])

@@ -10,9 +10,10 @@ from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from armillary.base.errors import TransientError
+from armillary.base.errors import ArmillaryError, TransientError
 from armillary.base.wakes import Wakes
 
+Q = TypeVar("Q")
 T = TypeVar("T")
 Params = Sequence[Any] | Mapping[str, Any]
 Row = dict[str, Any]
@@ -83,6 +84,22 @@ class Transaction:
         """A part that may fail and be undone alone."""
         async with self.connection.transaction():
             yield
+
+    async def together(
+        self, work: Callable[[Sequence[Q]], Awaitable[Sequence[T]]], wanted: Sequence[Q]
+    ) -> list[T | ArmillaryError]:
+        """An answer for each of `wanted`: all in one helping, or, where that is refused, in halves, so that one leaves
+        the others."""
+        if not wanted:
+            return []
+        try:
+            async with self.savepoint():
+                return [*await work(wanted)]
+        except ArmillaryError as error:
+            if len(wanted) == 1:
+                return [error]
+        half = len(wanted) // 2
+        return await self.together(work, wanted[:half]) + await self.together(work, wanted[half:])
 
     def wake(self, channel: str) -> None:
         """Wake whoever waits on `channel`, here and on the other servers, once this has been committed."""

@@ -11,7 +11,7 @@ import psycopg
 from armillary.accounts.actor import Actor
 from armillary.base import clock
 from armillary.base.crash import crash_point
-from armillary.base.db import Database, Row, Transaction, jsonb
+from armillary.base.db import Database, Row, Transaction
 from armillary.base.errors import ArmillaryError, Conflict, NotFound, UsageError
 from armillary.base.storage import Store, object_key
 from armillary.base.wakes import WORK
@@ -32,6 +32,15 @@ class Prepared:
     starts_at: datetime | None
     ends_at: datetime | None
     assets: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A commit to be made; for an upload of a worker with the lease that it was opened for."""
+
+    prepared: Prepared
+    job: UUID | None = None
+    lease: int | None = None
 
 
 async def prepare(database: Database, objects: Store, commits: Sequence[Commit]) -> list[Prepared | ArmillaryError]:
@@ -76,58 +85,47 @@ def _prepare(commit: Commit, upload: Row | None, sizes: Mapping[str, int | None]
         return error
 
 
-async def commit(
-    tx: Transaction, actor: Actor, prepared: Prepared, *, job: UUID | None = None, lease: int | None = None
-) -> Committed:
-    """Turn the upload into the granule's revision, in the caller's transaction.
+async def commit(tx: Transaction, actor: Actor, wanted: Sequence[Wanted]) -> list[Committed]:
+    """Turn uploads into revisions of their granules, all or none, in the caller's transaction and in one helping of SQL.
 
-    A worker's upload is committed only by the finish of the lease that it was opened for.
+    Raises what is wrong with the first that cannot be; `Transaction.together` finds out which that was. A worker's upload
+    is committed only by the finish of the lease that it was opened for.
     """
-    upload = await _lock(tx, prepared.commit.upload)
-    if upload["own_revision"] is not None:  # this very commit came before and its answer was lost
-        return Committed(upload["collection"], upload["granule"], upload["own_revision"], "created")
-    _check_open(upload, actor, prepared.commit.upload, job, lease)
-    if upload["digest"] == prepared.commit.digest:
-        await store.close_upload(tx, prepared.commit.upload, "abandoned")
-        return Committed(upload["collection"], upload["granule"], upload["revision"], "same")
-    collection = await define.get(tx, actor, upload["collection"])
-    if upload["revision"] and collection.on_change == "refuse":
-        raise Conflict(
-            f"Granule {upload['granule']!r} of {collection.id} is catalogued with other content.",
-            "Give it another id, or let the collection take revisions (on_change: revise).",
-        )
-    await _insert(tx, actor, prepared, upload, collection)
-    return Committed(
-        upload["collection"],
-        upload["granule"],
-        upload["revision"] + 1,
-        "revised" if upload["revision"] else "created",
-    )
+    locked = await _lock(tx, [one.prepared.commit.upload for one in wanted])
+    collections = {name: await define.get(tx, actor, name) for name in {row["collection"] for row in locked.values()}}
+    results, new, unchanged = [], [], []
+    for one in wanted:
+        upload = locked[one.prepared.commit.upload]
+        collection = collections[upload["collection"]]
+        outcome = _outcome(one, actor, upload, collection)
+        if outcome.outcome == "same":
+            unchanged.append(one.prepared.commit.upload)
+        elif upload["own_revision"] is None:
+            new.append(_revision(actor, one.prepared, upload, outcome))
+        results.append(outcome)
+    if unchanged:
+        await store.abandon_unchanged(tx, unchanged)
+    if new:
+        await store.insert_revisions(tx, new)
+        tx.wake(WORK)
+    return results
 
 
 async def commit_all(
     database: Database, actor: Actor, prepared: Sequence[Prepared | ArmillaryError]
 ) -> list[Committed | ArmillaryError]:
-    """Commit many, each by itself within one transaction: a refusal of one leaves the others."""
+    """Commit many within one transaction: a refusal of one leaves the others."""
+    sound = [Wanted(one) for one in prepared if isinstance(one, Prepared)]
 
     async def work(tx: Transaction) -> list[Committed | ArmillaryError]:
-        results: list[Committed | ArmillaryError] = []
-        for one in prepared:
-            if isinstance(one, ArmillaryError):
-                results.append(one)
-                continue
-            try:
-                async with tx.savepoint():
-                    results.append(await commit(tx, actor, one))
-            except ArmillaryError as error:
-                results.append(error)
+        results = await tx.together(lambda part: commit(tx, actor, part), sound)
         crash_point("ingest.before-commit")
         return results
 
-    # Rows are locked in upload order of the batch: two batches that meet in two granules deadlock, and one tries again.
-    results = await database.retry(work)
+    # Two batches that meet in granules lock them in one order, or one loses a deadlock and tries again.
+    results = iter(await database.retry(work))
     crash_point("ingest.after-commit")
-    return results
+    return [one if isinstance(one, ArmillaryError) else next(results) for one in prepared]
 
 
 def times(properties: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:
@@ -154,66 +152,80 @@ def times(properties: Mapping[str, Any]) -> tuple[datetime | None, datetime | No
     return starts_at, ends_at
 
 
-async def _lock(tx: Transaction, upload_id: UUID) -> Row:
-    found = (await store.uploads(tx, [upload_id])).get(upload_id)
-    if found is None:
-        raise NotFound(f"There is no upload {upload_id}.", "Ask for a new one.")
+async def _lock(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, Row]:
+    """The uploads and their granules, locked; a granule's row is made where there is none yet."""
+    found = await store.uploads(tx, ids)
+    for upload in ids:
+        if upload not in found:
+            raise NotFound(f"There is no upload {upload}.", "Ask for a new one.")
+    granules = {(row["collection"], row["granule"]) for row in found.values()}
+    if len(granules) < len(ids):
+        raise Conflict("Two uploads of one granule are committed together.", "Commit one after the other.")
     try:
         async with tx.savepoint():
-            await store.reserve(tx, found["collection"], found["granule"])
+            await store.reserve(tx, sorted(granules))
     except psycopg.errors.UniqueViolation as error:
+        which = next(iter(found.values()))["granule"]
         raise Conflict(
-            f"A granule whose id differs from {found['granule']!r} only by case is catalogued.",
-            "Choose another id.",
+            f"A granule whose id differs from {which!r} only by case is catalogued.", "Choose another id."
         ) from error
-    locked = await store.lock(tx, upload_id)
-    assert locked, "the granule's row was just made"
-    return locked
+    return await store.lock(tx, ids)
 
 
-def _check_open(upload: Row, actor: Actor, upload_id: UUID, job: UUID | None, lease: int | None) -> None:
+def _outcome(wanted: Wanted, actor: Actor, upload: Row, collection: Collection) -> Committed:
+    """What the commit of a locked upload comes to; raises if it may not be."""
+    granule, revision = upload["granule"], upload["revision"]
+    if upload["own_revision"] is not None:  # this very commit came before and its answer was lost
+        return Committed(collection.id, granule, upload["own_revision"], "created")
+    _check_open(upload, actor, wanted)
+    if upload["digest"] == wanted.prepared.commit.digest:
+        return Committed(collection.id, granule, revision, "same")
+    if revision and collection.on_change == "refuse":
+        raise Conflict(
+            f"Granule {granule!r} of {collection.id} is catalogued with other content.",
+            "Give it another id, or let the collection take revisions (on_change: revise).",
+        )
+    return Committed(collection.id, granule, revision + 1, "revised" if revision else "created")
+
+
+def _check_open(upload: Row, actor: Actor, wanted: Wanted) -> None:
+    upload_id = wanted.prepared.commit.upload
     if upload["state"] != "open" or upload["is_expired"]:
         raise Conflict(
             f"Upload {upload_id} is {upload['state']}, or its time is over.",
             "Upload again under a new ticket.",
             field="upload",
         )
-    if (upload["job_id"], upload["lease"]) != (job, lease):
+    if (upload["job_id"], upload["lease"]) != (wanted.job, wanted.lease):
         raise Conflict(
             f"Upload {upload_id} was not opened for this attempt.", "Commit it with the attempt that made it."
         )
-    if job is None and upload["created_by"] != actor.account:
+    if wanted.job is None and upload["created_by"] != actor.account:
         raise NotFound(f"There is no upload {upload_id} of yours.", "Ask for a new one.")
 
 
-async def _insert(tx: Transaction, actor: Actor, prepared: Prepared, upload: Row, collection: Collection) -> None:
-    revision, version = upload["revision"] + 1, upload["version"] + 1
+def _revision(actor: Actor, prepared: Prepared, upload: Row, made: Committed) -> dict[str, Any]:
+    """The row of a granule's new revision."""
     commit = prepared.commit
-    await store.insert_revision(
-        tx,
-        {
-            "upload": commit.upload,
-            "collection": collection.id,
-            "granule": upload["granule"],
-            "revision": revision,
-            "version": version,
-            "digest": commit.digest,
-            "frame": commit.draft.frame,
-            "geometry": store.json_column(prepared.geometry),
-            "bbox": prepared.bbox,
-            "cells": prepared.cells,
-            "starts_at": prepared.starts_at,
-            "ends_at": prepared.ends_at,
-            "properties": jsonb(dict(commit.draft.properties)),
-            "assets": jsonb(prepared.assets),
-            "size_bytes": sum(asset.size for asset in commit.assets.values()),
-            "group": upload["group"],
-            "created_by": actor.account,
-            "subject": f"granule:{collection.id}/{upload['granule']}",
-            "detail": jsonb({"collection": collection.id, "granule": upload["granule"], "revision": revision}),
-        },
-    )
-    tx.wake(WORK)
+    return {
+        "upload": str(commit.upload),
+        "collection": made.collection,
+        "granule": made.id,
+        "revision": made.revision,
+        "version": upload["version"] + 1,
+        "digest": commit.digest,
+        "frame": commit.draft.frame,
+        "geometry": prepared.geometry,
+        "bbox": prepared.bbox,
+        "cells": prepared.cells,
+        "starts_at": prepared.starts_at and prepared.starts_at.isoformat(),
+        "ends_at": prepared.ends_at and prepared.ends_at.isoformat(),
+        "properties": dict(commit.draft.properties),
+        "assets": prepared.assets,
+        "size_bytes": sum(asset.size for asset in commit.assets.values()),
+        "group": upload["group"],
+        "created_by": actor.account,
+    }
 
 
 def _stored(asset: Asset, prefix: str) -> dict[str, Any]:

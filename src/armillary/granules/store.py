@@ -80,54 +80,75 @@ async def upload_group(tx: Transaction, upload: UUID) -> str | None:
 # Commits -------------------------------------------------------------------------------------------------------
 
 
-async def reserve(tx: Transaction, collection: str, granule: str) -> None:
-    """Make the granule's row if it is not there; whoever else makes it is waited for."""
+async def reserve(tx: Transaction, granules: Sequence[tuple[str, str]]) -> None:
+    """Make the rows of granules that have none yet, in the given order; whoever else makes one is waited for."""
     await tx.execute(
-        "insert into granule (collection, id, revision, version) values (%s, %s, 0, 0) on conflict (collection, id) do nothing",
-        [collection, granule],
+        """insert into granule (collection, id, revision, version)
+           select collection, id, 0, 0 from unnest(%s::text[], %s::text[]) as wanted (collection, id)
+           on conflict (collection, id) do nothing""",
+        [[granule[0] for granule in granules], [granule[1] for granule in granules]],
     )
 
 
-async def lock(tx: Transaction, upload: UUID) -> Row | None:
-    """The upload and its granule, locked, with the current revision's digest."""
-    return await tx.row(
-        """select upload.state, upload.collection, upload.granule, upload.prefix, upload.created_by, upload."group",
-                  upload.job_id, upload.lease, upload.expires_at <= armillary_now() as is_expired,
+async def lock(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, Row]:
+    """Uploads and their granules, locked in the order of the granules, with the current revisions' digests."""
+    await tx.execute(
+        """select from upload join granule on granule.collection = upload.collection and granule.id = upload.granule
+           where upload.id = any(%s) order by granule.collection, granule.id for update of upload, granule""",
+        [list(ids)],
+    )
+    # A statement of its own, which sees what was committed while the locks were waited for.
+    rows = await tx.rows(
+        """select upload.id, upload.state, upload.collection, upload.granule, upload.prefix, upload.created_by,
+                  upload."group", upload.job_id, upload.lease, upload.expires_at <= armillary_now() as is_expired,
                   granule.revision, granule.version, item.digest,
                   (select revision from item as own where own.upload_id = upload.id) as own_revision
            from upload
            join granule on granule.collection = upload.collection and granule.id = upload.granule
            left join item on item.collection = granule.collection and item.granule = granule.id
                and item.revision = granule.revision
-           where upload.id = %s for update of upload, granule""",
-        [upload],
+           where upload.id = any(%s)""",
+        [list(ids)],
+    )
+    return {row["id"]: row for row in rows}
+
+
+async def abandon_unchanged(tx: Transaction, ids: Sequence[UUID]) -> None:
+    """Give up uploads, locked by this transaction, of what the catalogue has already."""
+    await tx.execute(
+        "update upload set state = 'abandoned', ended_at = armillary_now() where id = any(%s)", [list(ids)]
     )
 
 
-async def close_upload(tx: Transaction, upload: UUID, state: str) -> None:
-    """Commit or abandon an upload that this transaction has locked."""
-    await tx.execute("update upload set state = %s, ended_at = armillary_now() where id = %s", [state, upload])
-
-
-async def insert_revision(tx: Transaction, values: dict[str, Any]) -> None:
-    """Turn the locked upload into the granule's current revision and announce it, in one statement."""
+async def insert_revisions(tx: Transaction, revisions: Sequence[dict[str, Any]]) -> None:
+    """Turn locked uploads into the current revisions of their granules and announce each, in one statement."""
     await tx.execute(
-        """with committed as (
-               update upload set state = 'committed', ended_at = armillary_now() where id = %(upload)s),
+        """with new as materialized (
+               select * from jsonb_to_recordset(%(revisions)s) as n (
+                   upload uuid, collection text, granule text, revision integer, version bigint, digest text, frame text,
+                   geometry jsonb, bbox double precision[], cells bigint[], starts_at timestamptz, ends_at timestamptz,
+                   properties jsonb, assets jsonb, size_bytes bigint, "group" text, created_by text)),
+           committed as (
+               update upload set state = 'committed', ended_at = armillary_now() from new where upload.id = new.upload),
            moved as (
-               update granule set revision = %(revision)s, version = %(version)s
-               where collection = %(collection)s and id = %(granule)s),
+               update granule set revision = new.revision, version = new.version from new
+               where granule.collection = new.collection and granule.id = new.granule),
            superseded as (
-               update item set is_current = false, superseded_at = armillary_now()
-               where collection = %(collection)s and granule = %(granule)s and is_current),
+               update item set is_current = false, superseded_at = armillary_now() from new
+               where item.collection = new.collection and item.granule = new.granule and new.revision > 1
+                   and is_current),
            added as (
                insert into item (collection, granule, revision, upload_id, digest, frame, geometry, bbox, cells,
                                  starts_at, ends_at, properties, assets, size_bytes, "group", created_by)
-               values (%(collection)s, %(granule)s, %(revision)s, %(upload)s, %(digest)s, %(frame)s, %(geometry)s,
-                       %(bbox)s, %(cells)s, %(starts_at)s, %(ends_at)s, %(properties)s, %(assets)s, %(size_bytes)s,
-                       %(group)s, %(created_by)s))
-           select armillary_emit(%(subject)s, %(version)s, 'granule.committed', %(created_by)s, %(group)s, %(detail)s)""",
-        values,
+               select collection, granule, revision, upload, digest, frame, geometry, bbox, cells,
+                      starts_at, ends_at, properties, assets, size_bytes, "group", created_by
+               from new)
+           select armillary_emit_all(
+               array_agg('granule:' || collection || '/' || granule), array_agg(version),
+               array_agg('granule.committed'::text), array_agg(created_by), array_agg("group"),
+               array_agg(jsonb_build_object('collection', collection, 'granule', granule, 'revision', revision)))
+           from new""",
+        {"revisions": jsonb(revisions)},
     )
 
 
@@ -199,8 +220,3 @@ async def count(tx: Transaction) -> int:
     """Granules catalogued."""
     total: int = await tx.value("select count(*) from granule where revision > 0")
     return total
-
-
-def json_column(value: Any) -> Any:
-    """A document for a column that may be null."""
-    return None if value is None else jsonb(value)

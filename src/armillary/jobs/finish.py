@@ -1,9 +1,8 @@
-"""Finish attempts: fence, outputs, provenance, states and events in one transaction, a savepoint for each report."""
+"""Finish attempts: fence, outputs, provenance, states and events in one transaction; a refused report leaves the others."""
 
 import random
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from armillary.base.db import Row, Transaction
 from armillary.base.errors import ArmillaryError, NotFound, TransientError, UsageError
 from armillary.base.wakes import JOBS, QUEUE, WORK
 from armillary.granules import ingest
-from armillary.granules.granule import Reference
+from armillary.granules.granule import Committed, Reference
 from armillary.jobs import depend, retry, store
 from armillary.jobs.job import AttemptOutcome, Ending, Held, JobState, MadeOutput, Report, Result
 from armillary.jobs.queue import LATE, elsewhere, is_holder
@@ -31,44 +30,80 @@ async def finish(tx: Transaction, actor: Actor, worker_id: UUID, host: str, repo
     Repeating a recorded report answers recorded; one that comes after its lease was taken away is refused.
     """
     held = await store.lock_leases(tx, [report.job_id for report in reports])
-    results: dict[tuple[UUID, int], Result] = {}
-    endings: list[Ending] = []
+    mine: dict[tuple[UUID, int], _Reported] = {}
     late: list[Report] = []
     for report in sorted(reports, key=lambda one: one.job_id):
-        key = report.job_id, report.lease
-        lease = held.get(report.job_id)
-        if lease is None or not is_holder(lease, worker_id, report.lease) or key in results:
+        key, lease = (report.job_id, report.lease), held.get(report.job_id)
+        if lease is None or not is_holder(lease, worker_id, report.lease) or key in mine:
             late.append(report)
             continue
-        ending, problem = await _end(tx, actor, lease, report)
-        endings.append(ending)
-        results[key] = (
-            Result(*key, "problem", ending.reason, problem.problem()) if problem else Result(*key, "recorded")
-        )
-    if endings:
-        await _write(tx, host, endings)
+        mine[key] = _Reported(lease, report, (await by_digest(tx, lease.algorithm_digest)).algorithm)
+    successes = [one for one in mine.values() if one.report.outcome is AttemptOutcome.SUCCEEDED]
+    published = await tx.together(lambda part: _publish(tx, actor, part), successes)
+    made = {one.held.job_id: outputs for one, outputs in zip(successes, published, strict=True)}
+    ended = {key: await _end(tx, one, made.get(one.held.job_id, [])) for key, one in mine.items()}
+    if ended:
+        await _write(tx, host, [ending for ending, _ in ended.values()])
+    results = {key: _result(key, *end) for key, end in ended.items()}
     results |= await _late(tx, worker_id, [one for one in late if (one.job_id, one.lease) not in results])
     crash_point("finish.before-commit")
     return [results[report.job_id, report.lease] for report in reports]
 
 
-async def _end(tx: Transaction, actor: Actor, held: Held, report: Report) -> tuple[Ending, ArmillaryError | None]:
+@dataclass(frozen=True)
+class _Reported:
+    """A report by the holder of its lease."""
+
+    held: Held
+    report: Report
+    algorithm: Algorithm
+
+
+async def _publish(tx: Transaction, actor: Actor, successes: Sequence[_Reported]) -> list[list[MadeOutput]]:
+    """Check the outputs of all against their declarations and make them visible; raises if one's may not be."""
+    uploads = [ready for one in successes for ready in _uploads(one)]
+    # The outputs of one report may be revisions of one granule, and then they follow each other.
+    helpings = [[upload] for upload in uploads] if len(successes) == 1 else [uploads] if uploads else []
+    committed = iter([made for helping in helpings for made in await ingest.commit(tx, actor, helping)])
+    return [[_made(one, output.output, next(committed)) for output in one.report.outputs] for one in successes]
+
+
+def _uploads(reported: _Reported) -> list[ingest.Wanted]:
+    check_outputs(reported.algorithm, reported.report)
+    uploads = []
+    for output in reported.report.outputs:
+        if isinstance(output.commit, ArmillaryError):
+            raise output.commit
+        uploads.append(ingest.Wanted(output.commit, reported.held.job_id, reported.held.lease))
+    return uploads
+
+
+def _made(reported: _Reported, output: str, committed: Committed) -> MadeOutput:
+    wished = reported.algorithm.outputs[output].collection
+    if committed.collection != wished:
+        raise UsageError(
+            f"Output {output!r} was uploaded to {committed.collection}, not {wished}.",
+            "Upload it to the collection that the algorithm declares.",
+            field=f"outputs.{output}",
+        )
+    return MadeOutput(output, committed)
+
+
+async def _end(
+    tx: Transaction, reported: _Reported, made: list[MadeOutput] | ArmillaryError
+) -> tuple[Ending, ArmillaryError | None]:
     """What the report makes of the job; a success whose outputs are refused is a failure with that problem."""
-    registered = await by_digest(tx, held.algorithm_digest)
+    held, report = reported.held, reported.report
     if report.outcome is not AttemptOutcome.SUCCEEDED:
-        return await _unsuccessful(tx, held, report, registered.algorithm), None
-    try:
-        # Without outputs nothing is written yet that would have to be undone.
-        async with tx.savepoint() if report.outputs else nullcontext():
-            made = await _commit(tx, actor, held, report, registered.algorithm)
-    except ArmillaryError as error:
+        return await _unsuccessful(tx, held, report, reported.algorithm), None
+    if isinstance(made, ArmillaryError):
         failed = replace(
             report,
             outcome=AttemptOutcome.FAILED,
-            error_class=class_of_refusal(error),
-            reason=f"Its outputs were refused: {error}",
+            error_class=class_of_refusal(made),
+            reason=f"Its outputs were refused: {made}",
         )
-        return await _unsuccessful(tx, held, failed, registered.algorithm), error
+        return await _unsuccessful(tx, held, failed, reported.algorithm), made
     return (
         Ending(
             held, report.outcome, JobState.SUCCEEDED, report.reason, "", exit_code=report.exit_code,
@@ -79,23 +114,8 @@ async def _end(tx: Transaction, actor: Actor, held: Held, report: Report) -> tup
     )  # fmt: skip
 
 
-async def _commit(tx: Transaction, actor: Actor, held: Held, report: Report, algorithm: Algorithm) -> list[MadeOutput]:
-    """Check the outputs against the declaration and make them visible."""
-    check_outputs(algorithm, report)
-    made = []
-    for output in report.outputs:
-        if isinstance(output.commit, ArmillaryError):
-            raise output.commit
-        committed = await ingest.commit(tx, actor, output.commit, job=held.job_id, lease=held.lease)
-        wished = algorithm.outputs[output.output].collection
-        if committed.collection != wished:
-            raise UsageError(
-                f"Output {output.output!r} was uploaded to {committed.collection}, not {wished}.",
-                "Upload it to the collection that the algorithm declares.",
-                field=f"outputs.{output.output}",
-            )
-        made.append(MadeOutput(output.output, committed))
-    return made
+def _result(key: tuple[UUID, int], ending: Ending, problem: ArmillaryError | None) -> Result:
+    return Result(*key, "problem", ending.reason, problem.problem()) if problem else Result(*key, "recorded")
 
 
 def check_outputs(algorithm: Algorithm, report: Report) -> None:

@@ -5,7 +5,9 @@ commit; so whichever granule of a set arrives last sees the whole set, and the u
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from armillary.accounts.actor import Actor
@@ -30,6 +32,37 @@ BATCH = 50
 _log = log.get("rules")
 
 
+@dataclass
+class _Open:
+    """A firing that this transaction has inserted or locked, and what is bound to its roles."""
+
+    id: UUID
+    version: int  # that its next event will have
+    created_at: datetime
+    now: datetime
+    bound: Bound
+    members: dict[str, list[Granule]] = field(default_factory=dict)
+
+    @property
+    def references(self) -> dict[str, tuple[Reference, ...]]:
+        """By role, what a job or a delivery is given."""
+        filled = {**{name: [granule] for name, granule in self.bound.items()}, **self.members}
+        return {
+            name: tuple(Reference(one.collection, one.granule, one.revision) for one in granules)
+            for name, granules in filled.items()
+            if granules
+        }
+
+    @property
+    def places(self) -> list[store.Place]:
+        """The same as rows."""
+        return [
+            (self.id, name, one.collection, one.id, one.revision)
+            for name, references in self.references.items()
+            for one in references
+        ]
+
+
 class Rules:
     """The enabled rules, parsed once per version."""
 
@@ -46,8 +79,14 @@ class Rules:
         return [(rule, row) for _version, rule, row in self._known.values()]
 
     async def get(self, tx: Transaction, rule: str) -> tuple[Rule, Row] | None:
-        """One rule if it is enabled."""
-        return next((found for found in await self.enabled(tx) if found[0].id == rule), None)
+        """One rule if it is enabled; the others are not asked for, as there may be thousands."""
+        version = await store.enabled_version(tx, rule)
+        if version is None:
+            return None
+        if self._known.get(rule, (None,))[0] != version:
+            (row,) = await store.specs(tx, [rule])
+            self._known[rule] = (row["version"], read(row["spec"]), row)
+        return self._known[rule][1:]
 
 
 async def react(database: Database, rules: Rules) -> bool:
@@ -85,17 +124,12 @@ async def fire_wakes(tx: Transaction, rules: Rules) -> bool:
     if not wakes:
         return False
     found = await rules.get(tx, wakes[0]["rule"])
-    done = []
-    for wake in wakes:
-        try:
-            async with tx.savepoint():
-                if found:
-                    await _arrival(tx, *found, wake["collection"], wake["granule"])
-            done.append(wake["id"])
-        except ArmillaryError as error:
-            _log.warning("rule failed", rule=wake["rule"], granule=wake["granule"], reason=str(error))
-            await store.failed_wake(tx, wake["id"], str(error))
-    await store.done_wakes(tx, done)
+    results = await tx.together(lambda part: _arrivals(tx, *found, part), wakes) if found else [None] * len(wakes)
+    for wake, problem in zip(wakes, results, strict=True):
+        if problem is not None:
+            _log.warning("rule failed", rule=wake["rule"], granule=wake["granule"], reason=str(problem))
+            await store.failed_wake(tx, wake["id"], str(problem))
+    await store.done_wakes(tx, [wake["id"] for wake, problem in zip(wakes, results, strict=True) if problem is None])
     return True
 
 
@@ -105,27 +139,29 @@ async def time_out(tx: Transaction, rules: Rules) -> bool:
     for row in due:
         found = await rules.get(tx, row["rule"])
         if found:
-            bound, members = await _bound(tx, found[0], row["id"])
-            await _refill(tx, found[0], found[1], row, bound, members)
+            await _refill(tx, *found, row)
         else:
-            await store.settle(tx, row["id"], Decision(FiringState.EXPIRED, "Its rule is gone or disabled."), None)
+            gone = Decision(FiringState.EXPIRED, "Its rule is gone or disabled.")
+            await store.settle(tx, [(row["id"], gone, None)])
     return bool(due)
 
 
-async def _arrival(tx: Transaction, rule: Rule, row: Row, collection: str, granule_id: str) -> None:
-    granule = (await find.current(tx, [(collection, granule_id)])).get((collection, granule_id))
-    if granule is None:
-        return
+async def _arrivals(tx: Transaction, rule: Rule, row: Row, wakes: Sequence[Row]) -> list[None]:
+    """Everything that some granules mean to a rule, as a helping of SQL and not one for each."""
+    found = await find.current(tx, [(wake["collection"], wake["granule"]) for wake in wakes])
+    granules = list(found.values())
     sets: dict[str, Bound] = {}
     for role in rule.keys:
-        if match.accepts(role, granule):
-            for bound in await _complete(tx, rule, {role.name: granule}):
-                sets[key(rule, bound)] = bound
-    for firing_key in sorted(sets):  # in key order, so that two arrivals of one set never wait for each other crosswise
-        await _fire(tx, rule, row, firing_key, sets[firing_key])
+        for granule in granules:
+            if match.accepts(role, granule):
+                for bound in await _complete(tx, rule, {role.name: granule}):
+                    sets[key(rule, bound)] = bound
+    await _fire(tx, rule, row, sets)
     for role in rule.others:
-        if match.accepts(role, granule):
-            await _offer(tx, rule, row, role, granule)
+        for granule in granules:
+            if match.accepts(role, granule):
+                await _offer(tx, rule, row, role, granule)
+    return [None] * len(wakes)
 
 
 async def _complete(tx: Transaction, rule: Rule, bound: Bound) -> list[Bound]:
@@ -145,23 +181,27 @@ async def _candidates(tx: Transaction, rule: Rule, role: Role, bound: Bound) -> 
     return fitting if role.many or role.is_key else fitting[:1]  # an optional single takes the newest
 
 
-async def _fire(tx: Transaction, rule: Rule, row: Row, firing_key: str, bound: Bound) -> None:
-    firing = new_id()
-    inserted = await store.insert_firing(tx, firing, rule.id, row["version"], firing_key, row["group"])
-    if inserted is None:  # this set fired before: look again at what it still waits for
-        waiting = await store.lock_key(tx, rule.id, firing_key)
-        if waiting is not None:
-            await _refill(tx, rule, row, waiting, *await _bound(tx, rule, waiting["id"]))
+async def _fire(tx: Transaction, rule: Rule, row: Row, sets: dict[str, Bound]) -> None:
+    """Insert the firings of these sets, by key, that have never been, and decide them; look again at those that wait."""
+    keys = sorted(sets)  # so that two arrivals of one set never wait for each other crosswise
+    if not keys:
         return
-    members = {role.name: await _candidates(tx, rule, role, bound) for role in rule.others}
-    await store.bind(tx, firing, _rows({name: [granule] for name, granule in bound.items()} | members))
-    decision = decide(rule, bound, members, inserted["created_at"], inserted["now"])
-    await _settle(tx, rule, row, firing, 2, decision, {**{name: [one] for name, one in bound.items()}, **members})
-    if decision.state == FiringState.WAITING:
+    inserted = await store.insert_firings(tx, rule.id, row["version"], [(new_id(), one) for one in keys], row["group"])
+    new = [_Open(one["id"], 2, one["created_at"], one["now"], sets[one["key"]]) for one in inserted]
+    for one in new:
+        one.members = {role.name: await _candidates(tx, rule, role, one.bound) for role in rule.others}
+    await store.bind(tx, [place for one in new for place in one.places])
+    waiting = await _settle(tx, rule, row, new)
+    if waiting:
         # What arrived since our query was offered to open firings while ours was not committed: look again once it is.
-        first = next(iter(bound.values()))
-        await store.insert_wakes(tx, [(rule.id, first.collection, first.granule)])
+        firsts = [next(iter(one.bound.values())) for one in waiting]
+        await store.insert_wakes(tx, [(rule.id, first.collection, first.granule) for first in firsts])
         tx.wake(WORK)
+    fired_before = set(keys) - {one["key"] for one in inserted}
+    for firing_key in sorted(fired_before) if rule.others else ():  # without others, none of them can be waiting
+        locked = await store.lock_key(tx, rule.id, firing_key)
+        if locked is not None:
+            await _refill(tx, rule, row, locked)
 
 
 async def _offer(tx: Transaction, rule: Rule, row: Row, role: Role, granule: Granule) -> None:
@@ -169,7 +209,7 @@ async def _offer(tx: Transaction, rule: Rule, row: Row, role: Role, granule: Gra
     open_rows = await store.open_firings(tx, rule.id)
     by_firing = await _bound_many(tx, rule, [one["id"] for one in open_rows])
     for one in open_rows:
-        bound, members = by_firing[one["id"]]
+        bound, _ = by_firing[one["id"]]
         if not match.fits(rule, role, granule, bound):
             continue
         if one["state"] == "submitted":
@@ -179,76 +219,77 @@ async def _offer(tx: Transaction, rule: Rule, row: Row, role: Role, granule: Gra
         locked = await store.lock(tx, one["id"])
         if locked is None:
             continue  # the timer was faster
-        bound, members = await _bound(tx, rule, one["id"])
-        await _refill(tx, rule, row, locked, bound, members)
+        await _refill(tx, rule, row, locked)
 
 
-async def _refill(
-    tx: Transaction, rule: Rule, row: Row, locked: Row, bound: Bound, members: dict[str, list[Granule]]
-) -> None:
+async def _refill(tx: Transaction, rule: Rule, row: Row, locked: Row) -> None:
     """Fill the open roles of a locked firing by a new statement, and decide."""
+    bound, members = (await _bound_many(tx, rule, [locked["id"]]))[locked["id"]]
     for role in rule.others:
         members[role.name] = await _candidates(tx, rule, role, bound)
-    await store.bind(tx, locked["id"], _rows(members))
-    decision = decide(rule, bound, members, locked["created_at"], locked["now"])
-    everything = {**{name: [one] for name, one in bound.items()}, **members}
-    await _settle(tx, rule, row, locked["id"], locked["version"] + 1, decision, everything)
+    again = _Open(locked["id"], locked["version"] + 1, locked["created_at"], locked["now"], bound, members)
+    await store.bind(tx, again.places)
+    await _settle(tx, rule, row, [again])
 
 
-async def _settle(
-    tx: Transaction,
-    rule: Rule,
-    row: Row,
-    firing: UUID,
-    version: int,
-    decision: Decision,
-    members: dict[str, list[Granule]],
-) -> None:
-    job = None
-    if decision.state == FiringState.SUBMITTED:
-        try:
-            async with tx.savepoint():
-                job = await _act(tx, rule, row, firing, members)
-        except ArmillaryError as error:
-            decision = Decision(FiringState.REFUSED, str(error), decision.missing)
-    await store.settle(tx, firing, decision, job)
-    await events.emit(
-        tx,
-        subject=f"firing:{firing}",
-        version=version,
-        kind=f"firing.{decision.state}",
-        actor=f"rule:{rule.id}",
-        group=row["group"],
-        detail={"rule": rule.id, "reason": decision.reason, "job": str(job) if job else None},
-    )
+async def _settle(tx: Transaction, rule: Rule, row: Row, firings: Sequence[_Open]) -> list[_Open]:
+    """Decide firings that are ours: act, store and announce it; those that go on waiting are given back."""
+    if not firings:
+        return []
+    decisions = {one.id: decide(rule, one.bound, one.members, one.created_at, one.now) for one in firings}
+    ready = [one for one in firings if decisions[one.id].state == FiringState.SUBMITTED]
+    jobs: dict[UUID, UUID | None] = {}
+    for one, outcome in zip(ready, await tx.together(lambda part: _act(tx, rule, row, part), ready), strict=True):
+        if isinstance(outcome, ArmillaryError):
+            decisions[one.id] = Decision(FiringState.REFUSED, str(outcome), decisions[one.id].missing)
+        else:
+            jobs[one.id] = outcome
+    await store.settle(tx, [(one.id, decisions[one.id], jobs.get(one.id)) for one in firings])
+    await events.emit_many(tx, [_event(rule, row, one, decisions[one.id], jobs.get(one.id)) for one in firings])
+    return [one for one in firings if decisions[one.id].state == FiringState.WAITING]
 
 
-async def _act(tx: Transaction, rule: Rule, row: Row, firing: UUID, members: dict[str, list[Granule]]) -> UUID | None:
+def _event(rule: Rule, row: Row, firing: _Open, decision: Decision, job: UUID | None) -> dict[str, Any]:
+    return {
+        "subject": f"firing:{firing.id}",
+        "version": firing.version,
+        "kind": f"firing.{decision.state}",
+        "actor": f"rule:{rule.id}",
+        "group": row["group"],
+        "detail": {"rule": rule.id, "reason": decision.reason, "job": str(job) if job else None},
+    }
+
+
+async def _act(tx: Transaction, rule: Rule, row: Row, firings: Sequence[_Open]) -> list[UUID | None]:
+    """Do what the rule says for each; the jobs that were submitted or shared."""
     actor = Actor(f"rule:{rule.id}", row["group"], kind="system")
-    references = {name: [_reference(granule) for granule in granules] for name, granules in members.items() if granules}
     if rule.action.deliver:
         role = rule.action.role or rule.keys[0].name
-        for reference in references.get(role, []):
-            await send.intend(tx, actor, rule.action.deliver, reference, cause={"rule": rule.id, "firing": str(firing)})
-        return None
-    request = submit.JobRequest(
-        algorithm=rule.action.run or "",
-        version=rule.action.version,
-        inputs={name: tuple(found) for name, found in references.items()},
-        parameters=dict(rule.action.parameters),
-        pool=rule.action.pool,
-        priority=rule.action.priority,
-        twins=rule.action.twins,
-        hold=rule.action.hold,
-        deadline=rule.action.deadline,
-        on_deadline=rule.action.on_deadline,
-        cause={"rule": rule.id, "firing": str(firing)},
-    )
-    return (await submit.submit(tx, actor, request)).job.id
+        for one in firings:
+            for reference in one.references.get(role, ()):
+                await send.intend(tx, actor, rule.action.deliver, reference, cause=_cause(rule, one))
+        return [None] * len(firings)
+    requests = [
+        submit.JobRequest(
+            algorithm=rule.action.run or "",
+            version=rule.action.version,
+            inputs=one.references,
+            parameters=dict(rule.action.parameters),
+            pool=rule.action.pool,
+            priority=rule.action.priority,
+            twins=rule.action.twins,
+            hold=rule.action.hold,
+            deadline=rule.action.deadline,
+            on_deadline=rule.action.on_deadline,
+            cause=_cause(rule, one),
+        )
+        for one in firings
+    ]
+    return [submitted.job.id for submitted in await submit.submit_many(tx, actor, requests)]
 
 
-async def _bound(tx: Transaction, rule: Rule, firing: UUID) -> tuple[Bound, dict[str, list[Granule]]]:
-    return (await _bound_many(tx, rule, [firing]))[firing]
+def _cause(rule: Rule, firing: _Open) -> dict[str, str]:
+    return {"rule": rule.id, "firing": str(firing.id)}
 
 
 async def _bound_many(
@@ -269,33 +310,20 @@ async def _bound_many(
     return {firing: (bound[firing], members[firing]) for firing in firings}
 
 
-def _rows(members: dict[str, list[Granule]]) -> list[tuple[str, str, str, int]]:
-    return [
-        (name, granule.collection, granule.granule, granule.revision)
-        for name, granules in members.items()
-        for granule in granules
-    ]
-
-
-def _reference(granule: Granule) -> Reference:
-    return Reference(granule.collection, granule.granule, granule.revision)
-
-
 async def on_schedule(tx: Transaction, rules: Rules, scheduled_at: datetime, rule_id: str) -> None:
     """Fire a scheduled rule for one of its times: exactly once, as the time is its key."""
     found = await rules.get(tx, rule_id)
     if found is None:
         return
     rule, row = found
-    firing = new_id()
-    inserted = await store.insert_firing(tx, firing, rule.id, row["version"], scheduled_at.isoformat(), row["group"])
-    if inserted is None:
+    wanted = [(new_id(), scheduled_at.isoformat())]
+    inserted = await store.insert_firings(tx, rule.id, row["version"], wanted, row["group"])
+    if not inserted:
         return
-    members = {}
+    firing = _Open(inserted[0]["id"], 2, inserted[0]["created_at"], inserted[0]["now"], {})
     for role in rule.others:
         candidates = await _candidates(tx, rule, role, {})
         since = scheduled_at - role.last if role.last else None
-        members[role.name] = [granule for granule in candidates if since is None or granule.created_at >= since]
-    await store.bind(tx, firing, _rows(members))
-    decision = decide(rule, {}, members, inserted["created_at"], inserted["now"])
-    await _settle(tx, rule, row, firing, 2, decision, members)
+        firing.members[role.name] = [one for one in candidates if since is None or one.created_at >= since]
+    await store.bind(tx, firing.places)
+    await _settle(tx, rule, row, [firing])

@@ -12,6 +12,8 @@ from armillary.rules.firing import Decision, Firing
 _FIRING = """id, rule, rule_version, key, version, state, reason, due_at, job_id, missing, late, "group", created_at,
     submitted_at"""
 
+Place = tuple[UUID, str, str, str, int]  # firing, role, collection, granule, revision
+
 
 # Rules ---------------------------------------------------------------------------------------------------------
 
@@ -51,6 +53,12 @@ async def visible(tx: Transaction, scope: dict[str, Any]) -> list[Row]:
 async def enabled(tx: Transaction) -> list[Row]:
     """Which versions of which rules are enabled: small, so that parsed rules can be kept in memory."""
     return await tx.rows("select id, version from rule where enabled")
+
+
+async def enabled_version(tx: Transaction, rule: str) -> int | None:
+    """The version of one rule if it is enabled."""
+    version: int | None = await tx.value("select version from rule where id = %s and enabled", [rule])
+    return version
 
 
 async def specs(tx: Transaction, ids: Sequence[str]) -> list[Row]:
@@ -105,36 +113,49 @@ async def failed_wake(tx: Transaction, wake: int, reason: str) -> None:
 # Firings -------------------------------------------------------------------------------------------------------
 
 
-async def insert_firing(
-    tx: Transaction, firing: UUID, rule: str, rule_version: int, key: str, group: str
-) -> Row | None:
-    """Insert it if this key never fired: exactly one caller gets it back."""
-    return await tx.row(
-        """insert into firing (id, rule, rule_version, key, state, "group") values (%s, %s, %s, %s, 'waiting', %s)
-           on conflict (rule, key) do nothing returning created_at, armillary_now() as now""",
-        [firing, rule, rule_version, key, group],
+async def insert_firings(
+    tx: Transaction, rule: str, rule_version: int, wanted: Sequence[tuple[UUID, str]], group: str
+) -> list[Row]:
+    """Insert those (id, key) whose key never fired, in the given order: exactly one caller gets each back."""
+    return await tx.rows(
+        """insert into firing (id, rule, rule_version, key, state, "group")
+           select id, %s, %s, key, 'waiting', %s from unnest(%s::uuid[], %s::text[]) as wanted (id, key)
+           on conflict (rule, key) do nothing returning id, key, created_at, armillary_now() as now""",
+        [rule, rule_version, group, [one[0] for one in wanted], [one[1] for one in wanted]],
     )
 
 
-async def bind(tx: Transaction, firing: UUID, members: list[tuple[str, str, str, int]]) -> None:
-    """Bind granules to roles: (role, collection, granule, revision)."""
-    if members:
-        columns = [list(column) for column in zip(*members, strict=True)]
+async def bind(tx: Transaction, places: Sequence[Place]) -> None:
+    """Bind granules to roles of firings."""
+    if places:
         await tx.execute(
             """insert into firing_role (firing, role, collection, granule, revision)
-               select %s, * from unnest(%s::text[], %s::text[], %s::text[], %s::integer[])
+               select * from unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::integer[])
                on conflict do nothing""",
-            [firing, *columns],
+            [list(column) for column in zip(*places, strict=True)],
         )
 
 
-async def settle(tx: Transaction, firing: UUID, decision: Decision, job: UUID | None) -> None:
-    """Store a decision."""
+async def settle(tx: Transaction, settled: Sequence[tuple[UUID, Decision, UUID | None]]) -> None:
+    """Store the decisions on firings, and the jobs that they led to."""
+    rows = [
+        {
+            "id": str(firing),
+            "state": decision.state,
+            "reason": decision.reason,
+            "missing": decision.missing,
+            "due_at": decision.due_at and decision.due_at.isoformat(),
+            "job": job and str(job),
+        }
+        for firing, decision, job in settled
+    ]
     await tx.execute(
-        """update firing set state = %s, reason = %s, missing = %s, due_at = %s, job_id = %s, version = version + 1,
-               submitted_at = case when %s = 'submitted' then armillary_now() end
-           where id = %s""",
-        [decision.state, decision.reason, list(decision.missing), decision.due_at, job, decision.state, firing],
+        """update firing set state = s.state, reason = s.reason, missing = s.missing, due_at = s.due_at, job_id = s.job,
+               version = version + 1, submitted_at = case when s.state = 'submitted' then armillary_now() end
+           from jsonb_to_recordset(%s) as s
+               (id uuid, state text, reason text, missing text[], due_at timestamptz, job uuid)
+           where firing.id = s.id""",
+        [jsonb(rows)],
     )
 
 
