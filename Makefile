@@ -34,8 +34,11 @@ bench: $(READY) ## Measure, each figure beside a peer's or a bound's in the same
 	@if [ -f benchmarks/run.py ]; then $(BIN)/python benchmarks/run.py $(ARGS); \
 	else for file in benchmarks/*.py; do echo "$$file"; $(BIN)/python $$file $(ARGS) || exit 1; done; fi
 
-chaos: $(READY) ## Kill anything at any moment, many times, and look for what was lost
-	@$(BIN)/python -m pytest -q tests/acceptance/test_crashes.py $(ARGS)
+FAULTS ?= 1000
+SEED ?= 1
+chaos: $(READY) ## Break anything at any moment, FAULTS=1000 times, and look for what was lost (SEED=1 repeats a run)
+	@ARMILLARY_CHAOS_FAULTS=$(FAULTS) ARMILLARY_CHAOS_SEED=$(SEED) ARMILLARY_CHAOS_SETS=500 $(BIN)/python -m pytest -q \
+	  tests/acceptance/test_chaos.py tests/acceptance/test_firings.py tests/acceptance/test_crashes.py $(ARGS)
 
 docs: $(READY) ## Write the reference anew, run every command that the documents show, and check their links
 	@$(BIN)/python docs/generate.py

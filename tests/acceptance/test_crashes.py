@@ -1,47 +1,19 @@
 """Kill the process at every marked step between two outside effects: nothing is lost, doubled or half visible."""
 
+import ast
+import http.server
+import json
+import os
 import re
-import subprocess
-import sys
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 
-from armillary.base.errors import TransientError
+from armillary.testing.instance import RUN, attempts, kill_session
 
 SOURCES = Path(__file__).parents[2] / "src" / "armillary"
-INGEST = """
-import sys
-from pathlib import Path
-from armillary.client import auth
-from armillary.client.client import Client
-from armillary.client.upload import AssetSource, GranuleSource, Uploader
-found = auth.find(home=Path(sys.argv[1]))
-file = Path(sys.argv[2])
-with Client(found.url, found.token) as client, Uploader(client) as uploader:
-    for outcome in uploader.upload([GranuleSource("raw", file.stem, (AssetSource(file.name, file),))]):
-        if outcome.problem:
-            raise outcome.problem
-"""
-# These are passed by no product's way from file to product; each is killed at in a test of its own part.
-ELSEWHERE = {
-    "checkpoint.before-delete": "tests/jobs",
-    "collect.abandoned": "below",
-    "collect.deleted": "below",
-    "deliver.after-notify": "tests/runner/test_deliver.py",
-    "deliver.after-put": "tests/runner/test_deliver.py",
-    "deliver.before-rename": "tests/runner/test_deliver.py",
-    "environment.before-complete": "tests/runner",
-    "pools.before-reference": "below",
-    "pools.recorded": "below",
-    "pools.started": "below",
-    "runner.before-sweep": "tests/runner",
-    "store.before-link": "below",
-    "bundle.before-write": "below",
-    "checkpoint.before-record": "tests/runner",
-    "checkpoint.after-record": "tests/runner",
-    "environment.before-bundle-rename": "below",
-}
 
 
 def all_points() -> list[str]:
@@ -51,60 +23,235 @@ def all_points() -> list[str]:
     )
 
 
-POINTS = [name for name in all_points() if name not in ELSEWHERE]
+class Archive(http.server.BaseHTTPRequestHandler):
+    """Takes every notification, and counts."""
+
+    def do_POST(self):
+        self.server.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["identifier"])
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
 
 
-def ingest(instance, name: str) -> int:
-    """Ingest one file in a process of its own; its exit code."""
-    file = instance.home / f"{name}.raw"
-    file.write_bytes(b"x" * 1000)
-    command = [sys.executable, "-c", INGEST, str(instance.home), str(file)]
-    return subprocess.run(command, env=instance.environment, check=False, capture_output=True, timeout=120).returncode
+@pytest.fixture(scope="module")
+def archive():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Archive)
+    server.heard = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
 
 
-def product(instance, name: str) -> dict | None:
-    """The product made of a file."""
-    instance.ensure()
-    try:
-        found = instance.get("/stac/search", collections="counted", ids=f"{name}-counted")["features"]
-    except TransientError:
-        return None  # the server died at the point while it was asked
-    return found[0] if found else None
+# Each story passes its points; the process that passes the armed one dies, and the story is told to its end ----------
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_a_kill_at_this_point_loses_nothing(instance, point):
-    instance.ensure()
+class Story:
+    """One granule's way, with a death on it."""
+
+    def __init__(self, instance, archive, point):
+        self.instance, self.archive, self.name = instance, archive, point.replace(".", "-")
+
+    def persist(self, act):
+        """As a person would: start the server again and say it once more."""
+        for _ in range(4):
+            self.instance.ensure()
+            if act().returncode == 0:
+                return
+        raise AssertionError(self.instance.log())
+
+    def wait(self, question, what):
+        def ask():
+            self.instance.ensure()
+            return question()
+
+        return self.instance.wait(ask, what)
+
+    def start_slow(self):
+        """A job whose first attempt a runner is in the middle of, and the runner."""
+        job = self.instance.submit(self.name, seconds=60)
+        self.wait(lambda: b"counting" in self.log(job), "a job under way")
+        return job, self.instance.runner_of(job)
+
+    def log(self, job):
+        with self.instance.client as client:
+            return client.job_log(job).data
+
+    def ended(self, job):
+        return self.wait(
+            lambda: (found := self.instance.job(job))["state"] not in ("queued", "running") and found, "its end"
+        )
+
+    def register(self, **more):
+        """A new version of an algorithm, of a new bundle."""
+        folder = self.instance.home / self.name
+        folder.mkdir(exist_ok=True)
+        document = {"kind": "algorithm", "id": self.name, "version": "1.0.0", "inputs": {"one": {"collection": "raw"}},
+                    "outputs": {"counted": {"collection": "counted"}}, "run": {"command": ["python", "run.py"]},
+                    "environment": {"site": True}, "parameters": {"seconds": {"type": "number", "default": 0}},
+                    "resources": {"cpu": 0.1, "memory": "64MiB", "disk": "10MiB"}} | more  # fmt: skip
+        (folder / "algorithm.yaml").write_text(json.dumps(document))
+        (folder / "requirements.lock").write_text("# nothing\n")
+        (folder / "run.py").write_text(RUN.replace("-counted", f"-{self.name}"))
+        self.persist(lambda: self.instance.armillary("apply", folder, check=False))
+
+    # The stories
+
+    def product(self):
+        """From a file to a product."""
+
+    def bundle(self):
+        """A folder becomes an algorithm, and runs."""
+        self.register()
+        assert self.ended(self.instance.submit(self.name, self.name))["state"] == "succeeded"
+
+    def environment(self):
+        """An environment is built for an algorithm."""
+        self.register(environment={"lock": "requirements.lock"})
+        assert self.ended(self.instance.submit(self.name, self.name))["state"] == "succeeded"
+
+    def checkpoint(self):
+        """A worker that has to go saves what its job has reached; the next takes it up."""
+        job, runner = self.start_slow()
+        os.kill(runner, signal.SIGTERM)
+        os.kill(runner, signal.SIGTERM)  # at once
+        ended = self.ended(job)
+        assert ended["state"] == "succeeded"
+        assert attempts(ended)[-1] == "succeeded"
+
+    def collection(self):
+        """What nobody committed is swept, and what ended jobs have saved; a server does so at its start."""
+        upload = {"collection": "raw", "granule": f"{self.name}-never"}
+        self.instance.call("POST", "/api/uploads", {"uploads": [upload], "proof": None})
+        self.instance.rows(
+            """update upload set expires_at = armillary_now() - interval '1 hour', state = 'abandoned',
+                   ended_at = armillary_now() - interval '1 hour' where state = 'open' and granule = %s returning id""",
+            upload["granule"],
+        )
+        self.instance.kill()
+        self.wait(
+            lambda: self.instance.rows(
+                "select 1 from upload where granule = %s and state = 'deleted'", upload["granule"]
+            ),
+            "the sweep",
+        )
+
+    def worker(self):
+        """A worker dies in the middle of a job; another is started, sweeps what it left, and does the job."""
+        job, runner = self.start_slow()
+        kill_session(runner)
+        ended = self.ended(job)
+        assert ended["state"] == "succeeded"
+        assert attempts(ended) == ["lost"] * (len(ended["attempts"]) - 1) + ["succeeded"]
+
+    def delivery(self):
+        """A product is put into an archive's folder, and the archive is told."""
+        folder = self.instance.home / "archive"
+        to = {"kind": "delivery", "id": "archive", "to": {"directory": str(folder)},
+              "notify": {"cnm": {"url": f"http://127.0.0.1:{self.archive.server_port}", "provider": "HERE"}}}  # fmt: skip
+        with self.instance.client as client:
+            client.apply([to])
+        self.wait(lambda: self.instance.product(self.name), "the product")
+        wish = {"destination": "archive", "granules": [f"counted/{self.name}-counted"]}
+
+        def is_sent():
+            # A sender that was killed has failed, and says so; asked again, it is sent again.
+            [made] = self.instance.call("POST", "/api/deliveries", wish)["deliveries"]
+            return made if made["state"] == "sent" else None
+
+        made = self.wait(is_sent, "the delivery")
+        [file] = (folder / "counted" / f"{self.name}-counted").iterdir()
+        assert json.loads(file.read_text()) == {"bytes": 1000}
+        assert made["id"] in self.archive.heard
+
+
+STORIES = {
+    "bundle.before-write": Story.bundle,
+    "store.before-link": Story.bundle,
+    "environment.before-bundle-rename": Story.bundle,
+    "environment.before-complete": Story.environment,
+    "checkpoint.before-record": Story.checkpoint,
+    "checkpoint.after-record": Story.checkpoint,
+    "checkpoint.before-delete": Story.collection,
+    "collect.abandoned": Story.collection,
+    "collect.deleted": Story.collection,
+    "pools.recorded": Story.worker,
+    "pools.started": Story.worker,
+    "pools.before-reference": Story.worker,
+    "runner.before-sweep": Story.worker,
+    "deliver.before-rename": Story.delivery,
+    "deliver.after-put": Story.delivery,
+    "deliver.after-notify": Story.delivery,
+}
+
+
+# The sender's story is told and was never run to its end; its points are not killed at in the suite until it was.
+NOT_YET = ("deliver.",)
+
+
+@pytest.mark.parametrize("point", [point for point in all_points() if not point.startswith(NOT_YET)])
+def test_a_kill_at_this_point_loses_nothing(instance, archive, point):
+    tell = STORIES.get(point, Story.product)
+    story = Story(instance, archive, point)
     crash = instance.home / "crash"
-    crash.write_text(point)
-    name = point.replace(".", "-")
-    for _ in range(5):
-        instance.ensure()
-        if ingest(instance, name) == 0:
-            break
-    instance.wait(lambda: product(instance, name), f"the product after a kill at {point}")
+    instance.ensure()
+    if tell is Story.product:
+        crash.write_text(point)
+    story.persist(lambda: instance.ingest(story.name))
+    if tell is not Story.product:
+        crash.write_text(point)
+        tell(story)
+    story.wait(lambda: instance.product(story.name), f"the product after a kill at {point}")
     assert not crash.exists(), f"nothing passed {point}"
-    revisions = instance.get(f"/api/granules/counted/{name}-counted/revisions")["revisions"]
+    revisions = instance.get(f"/api/granules/counted/{story.name}-counted/revisions")["revisions"]
     assert [one["revision"] for one in revisions] == [1]
-    jobs = [job for job in instance.get("/api/jobs", limit=1000)["jobs"] if job["algorithm"] == "count"]
-    mine = [instance.get(f"/api/jobs/{job['id']}") for job in jobs]
-    mine = [job for job in mine if any(one["id"] == name for one in job["inputs"])]
-    assert [job["state"] for job in mine] == ["succeeded"]
+    assert {job["state"] for job in instance.jobs_of(story.name)} == {"succeeded"}
     assert instance.doctor() == []
 
 
+# Where a point must stand --------------------------------------------------------------------------------------------
+
+# An effect outside of PostgreSQL that others see or that must be undone: bytes under a key, a file put in its place,
+# a process, what an archive is told. `store` is the object store; the nouns' SQL modules of that name have no `sizes`.
+EFFECTS = re.compile(
+    r"(objects|store|self\.store)\.(write|delete)$|^os\.link$|\.rename$|^part\.replace$"
+    r"|^httpx2\.post$|^place\.put$|transfer\.put$|^self\._client\.commit$|self\._calls\.finish$"
+    r"|self\.providers\[.*\]\.start$|^subprocess\.Popen$"
+)
+# Functions with an effect that nothing can come between, and why.
+ALONE = {
+    "base/home.py:write_private": "one rename; what it names is written anew at each start",
+    "base/storage.py:read_or_make_secret": "one link; whoever comes second takes the first's",
+    "base/postgres.py:_initialise": "one rename; a cluster that is not whole is made anew",
+    "base/postgres.py:_write_password": "one rename",
+    "base/postgres.py:_finish_upgrade": "killed at each step by tests/base/test_postgres_upgrade.py",
+    "base/postgres.py:upgrade": "killed at each step by tests/base/test_postgres_upgrade.py",
+    "base/dump.py:_restore_into_older": "a pipe of two programs; its target is a database that is dropped on failure",
+    "cli/granule.py:_download": "one rename, of a copy for a person",
+    "cli/server.py:_start": "a person starts a server: it says itself where it answers",
+    "client/upload.py:_asset": "one file of an upload; the caller passes upload.after-file",
+    "collections/define.py:remove": "a row",
+    "granules/upload.py:receive": "one write under a key that its upload's row names; `store.before-link` is in it",
+    "pools/define.py:remove": "a row",
+    "rules/define.py:remove": "a row",
+    "runner/cache.py:_link": "one link of a whole entry",
+    "runner/environment.py:_programs": "one rename of a folder that is made again if it is not there",
+    "runner/family.py:start": "the caller passes runner.before-start; its children carry their folder's name",
+    "runner/family.py:help": "the caller passes runner.before-start; its children carry their folder's name",
+}
+
+
+def functions():
+    for file in sorted(SOURCES.rglob("*.py")):
+        if "testing" not in file.parts:
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    calls = [ast.unparse(one.func) for one in ast.walk(node) if isinstance(one, ast.Call)]
+                    yield f"{file.relative_to(SOURCES)}:{node.name}", calls
+
+
 def test_every_upload_and_commit_site_has_a_point():
-    sites = {
-        "client/upload.py": ("ticket", "bytes", "commit"),
-        "granules/ingest.py": ("verified", "before-commit", "after-commit"),
-        "runner/run.py": ("before-start", "before-upload", "after-upload"),
-        "jobs/finish.py": ("before-commit",),
-        "rules/fire.py": ("expanded", "fired"),
-        "pools/reconcile.py": ("recorded", "before-reference"),
-        "granules/collect.py": ("abandoned", "deleted"),
-        "base/storage.py": ("before-link",),
-    }
-    for file, wanted in sites.items():
-        points = re.findall(r'crash_point\("[a-z]+\.([^"]+)"\)', (SOURCES / file).read_text())
-        for name in wanted:
-            assert any(name in point for point in points), f"{file} has no crash point {name}"
+    found = {name for name, calls in functions() if any(map(EFFECTS.search, calls))}
+    marked = {name for name, calls in functions() if "crash_point" in calls}
+    assert found - marked == set(ALONE), "mark what stands between two effects, or say why nothing does"
