@@ -35,7 +35,7 @@ class Context:
     url: Callable[[], str]
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:  # async, as each request would else go through a thread for it
     context: Context = request.app.state.context
     return context
 

@@ -1,19 +1,22 @@
 """A lineage as W3C PROV-JSON (https://www.w3.org/submissions/prov-json/): granules are entities, jobs activities."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-
-from prov.model import ProvDocument
 
 from armillary.granules.granule import Reference
 from armillary.provenance.activity import Activity, Lineage
+
+if TYPE_CHECKING:
+    from prov.model import ProvDocument
 
 NAMESPACE = "urn:armillary:"
 
 
 def prov_json(lineage: Lineage) -> dict[str, Any]:
     """The graph of a lineage; names are percent-encoded, so that every one is a valid qualified name."""
+    from prov.model import ProvDocument  # not at a server's start, which few ask for provenance
+
     document = ProvDocument()
     document.add_namespace("armillary", NAMESPACE)
     for reference in _references(lineage):
@@ -32,7 +35,7 @@ def prov_json(lineage: Lineage) -> dict[str, Any]:
     return described
 
 
-def _add(document: ProvDocument, activity: Activity) -> None:
+def _add(document: "ProvDocument", activity: Activity) -> None:
     job, plan, agent = (
         f"armillary:job.{activity.job_id}",
         f"armillary:algorithm.{_segment(activity.algorithm)}.{activity.algorithm_version}",
