@@ -38,6 +38,8 @@ from armillary_cube.plan import Plan, Request, make_plan
 from armillary_cube.run import Executor, dask_client, run
 from armillary_cube.visibilities import describe, read_rows
 
+ENVIRONMENT = "cube"
+
 REQUEST = Request(cell_arcsec=0.05, size=(512, 512))
 PARTS = ("pipeline", "dask", "memory", "clean", "x1a36")
 

@@ -37,6 +37,8 @@ home.joinpath("config.py").write_text(
     f"datapath=[{casadata.datapath!r}]\\nmeasurespath={casadata.datapath!r}\\ndata_auto_update=False\\n"
     "measures_auto_update=False\\ntelemetry_enabled=False\\nnologger=True\\n")
 import casatasks, casatools
+
+ENVIRONMENT = "cube"
 casatasks.importuvfits(fitsfile="set.uvfits", vis="set.ms")
 took, common = {}, dict(vis="set.ms", specmode="cube", imsize=512, cell="0.05arcsec", weighting="natural", stokes="I",
     gridder="standard", deconvolver="hogbom", restoration=True, outframe="LSRK", interpolation="nearest", pbcor=False)

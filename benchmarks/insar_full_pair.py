@@ -28,6 +28,8 @@ from scipy import fft
 from armillary_insar.safe import read_product
 from armillary_insar.simulator import pair as pairs
 
+ENVIRONMENT = "insar"
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 WHOLE = 9  # bursts of a subswath
 

@@ -24,6 +24,8 @@ from armillary.jobs.submit import submit_many
 from armillary.pools import worker as workers
 from armillary.testing.world import OWNER, World, algorithm
 
+QUICK = ("--seconds", "0.1", "--queued", "100")
+
 FREE = Resources(1e6, 2**50, 2**50, 0)
 CLIENTS = 2
 BATCH = 50

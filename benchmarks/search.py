@@ -29,6 +29,8 @@ from armillary.base.migrate import migrate
 from armillary.granules import cql2, footprint, search
 from armillary.granules.search import Query
 
+QUICK = ("--granules", "2000")
+
 FRAMES = 5_000
 START = datetime(2020, 1, 1, tzinfo=UTC)
 REPEAT = timedelta(days=12)
