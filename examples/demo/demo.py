@@ -201,12 +201,11 @@ def report(
     for title, took in stages.times:
         print(f"  {took:6.1f} s  {title}")
     print(f"  {seconds:6.1f} s  in all\n")
-    [price] = [one["spec"]["scale"]["cost_per_hour"] for one in listed("pool", "list") if one["id"] == "default"]
     job = job_details(jobs[0]["id"])
     print(f"  job {job['id']}")
     print(f"  {'attempt':10}{'outcome':12}{'took s':>8}{'CPU s':>8}{'MiB':>8}{'cost':>10}")
     for attempt in job["attempts"]:
-        print(row(attempt, price))
+        print(row(attempt))
     print(f"  product {job['outputs'][0]['id']}")
     for one in deliveries:
         print(f"  delivery to {one['destination']}: {one['state']}: {one['granule']}")
@@ -225,13 +224,13 @@ def report(
     print(f"  stop             .venv/bin/armillary --home {HOME} down")
 
 
-def row(attempt: dict[str, Any], price: float) -> str:
-    """An attempt's line of the table; its cost is its time at the price of its worker's hour."""
+def row(attempt: dict[str, Any]) -> str:
+    """An attempt's line of the table; its cost is that of its share of the worker, lost or not."""
     usage = attempt.get("usage") or {}
     began, ended = (datetime.fromisoformat(attempt[field]) for field in ("leased_at", "ended_at"))
     seconds = (ended - began).total_seconds()
     memory, cpu = usage.get("peak_memory_bytes", 0) / 2**20, usage.get("cpu_seconds", 0)
-    cells = f"{seconds:8.1f}{cpu:8.1f}{memory:8.0f}{seconds / 3600 * price:10.4f}"
+    cells = f"{seconds:8.1f}{cpu:8.1f}{memory:8.0f}{attempt['cost'] or 0:10.4f}"
     return f"  {attempt['number']:<10}{attempt['outcome']:12}{cells}"
 
 
