@@ -40,6 +40,9 @@ BENCH = ROOT / ".bench"
 PEERS = Path(__file__).with_name("peers")
 QUICK = ["--jobs", "500", "--only", "armillary http"]
 BATCH = 500
+# What waits before the jobs that only make the queue long, and what is being run: each by its index.
+WAITING = f"""select (select count(*) from job_queue where worker_id is null and pool = '{POOL}' and priority > -1000)
+                   + (select count(*) from job_queue where worker_id is not null and priority > -1000)"""
 LEASES = 200
 
 
@@ -62,6 +65,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--only", nargs="*", choices=list(SYSTEMS), default=list(SYSTEMS))
+    parser.add_argument(
+        "--queued", type=int, nargs="*", default=[], help="ours over HTTP again with so many jobs behind"
+    )
+    parser.add_argument("--history", type=int, nargs="*", default=[], help="and with so many finished jobs kept")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.worker:
@@ -75,6 +82,10 @@ def main() -> None:
         except MissingError as missing:
             print(f"{name}: not measured, {missing}", flush=True)
             continue
+        show(name, figures[name])
+    for queued, history in [*((number, 0) for number in chosen.queued), *((0, number) for number in chosen.history)]:
+        name = f"http, {queued:,} queued" if queued else f"http, {history:,} in history"
+        figures[name] = ours_http(chosen.jobs, queued, history)
         show(name, figures[name])
     print(json.dumps({
         "load": os.getloadavg()[0], "jobs": chosen.jobs,
@@ -98,11 +109,14 @@ class MissingError(Exception):
 # Ours ----------------------------------------------------------------------------------------------------------
 
 
-def ours_http(jobs: int) -> Figure:
+def ours_http(jobs: int, queued: int = 0, history: int = 0) -> Figure:
     """Two processes that lease, do nothing and report, over HTTP in batches: the engine without a runner."""
     with instance(parent=folder()) as made:
         register(made, "noop", {"command": ["true"]})
         words = [sys.executable, __file__, "--worker", made.url, made.token]
+        if queued or history:
+            submit(made, 1, first=10**9)
+            lengthen(made, queued, history)
         return measure(made, jobs, [words, words])
 
 
@@ -133,14 +147,48 @@ def measure(made: Instance, jobs: int, workers: Sequence[Sequence[str]]) -> Figu
     submitted = submit(made, jobs)
     middle = made.cpu()
     with started(workers, {"ARMILLARY_TOKEN": made.token}) as processes:
-        ran = rate(lambda: jobs - made.query("select count(*) from job_queue")[0], jobs)
+        ran = rate(lambda: jobs - made.query(WAITING)[0], jobs)
         used = sum(cpu_seconds(process.pid) for process in processes)
     after = made.cpu()
-    history = made.query("select count(*) from attempt where outcome = 'succeeded'")[0]
-    assert history == jobs, f"{history} of {jobs} jobs left their history"
+    kept = made.query("select count(*) from attempt where outcome = 'succeeded' and host = 'bench'")[0]
+    assert kept >= jobs or made.query("select count(*) from job_queue where priority < 0")[0], (
+        f"{kept} of {jobs} are kept"
+    )
     cost = {f"{part} to submit": (middle[part] - before[part]) * 1e6 / jobs for part in before}
     cost |= {f"{part} to run": (after[part] - middle[part]) * 1e6 / jobs for part in before}
     return Figure(submitted, ran, cost | {"workers": used * 1e6 / jobs})
+
+
+def lengthen(made: Instance, queued: int, history: int) -> None:
+    """Put many jobs behind those that will be measured, or behind us: copies of one, written by the database itself."""
+    copy = """insert into job (id, algorithm, algorithm_version, algorithm_digest, parameters, identity, twins, state,
+                               pool, priority, resources, cause, "group", created_by, created_at, started_at, ended_at)
+              select uuidv7(), algorithm, algorithm_version, algorithm_digest, parameters, md5(n::text) || md5(n::text),
+                     'again', %(state)s, pool, -1000, resources, cause, "group", created_by, created_at, created_at,
+                     created_at
+              from (select * from job limit 1) as one, generate_series(1, %(number)s) as n
+              returning id, identity, pool, "group", resources, created_at, algorithm"""
+    queue = f"""with made as ({copy})
+                insert into job_queue (job_id, pool, identity, "group", is_shared, priority, ready_at, cpu, memory_bytes,
+                                       disk_bytes)
+                select id, pool, identity, "group", false, -1000, created_at, (resources->>'cpu')::real,
+                       (resources->>'memory_bytes')::bigint, (resources->>'disk_bytes')::bigint
+                from made"""
+    past = f"""with made as ({copy}),
+                    tried as (
+                        insert into attempt (job_id, number, leased_at, worker_id, host, pool, resources, started_at,
+                                             ended_at, outcome)
+                        select id, 1, created_at, id, 'history', pool, resources, created_at, created_at, 'succeeded'
+                        from made)
+               insert into event (at, subject, version, kind, actor, "group", detail)
+               select created_at, 'job:' || id, version, kind, 'history', "group",
+                      jsonb_build_object('job', id, 'algorithm', algorithm)
+               from made, (values (1, 'job.submitted'), (3, 'job.finished')) as told (version, kind)"""
+    for statement, number, state in ((queue, queued, "queued"), (past, history, "succeeded")):
+        for start in range(0, number, 500_000):
+            given = {"state": state, "number": min(500_000, number - start)}
+            made.connection.execute(statement, given)  # type: ignore[arg-type]
+    made.connection.execute("vacuum analyze")
 
 
 def submit(made: Instance, jobs: int, first: int = 0) -> float:
@@ -192,17 +240,17 @@ def http_worker(url: str, token: str) -> None:
 
 def celery_rabbitmq(jobs: int) -> Figure:
     """RabbitMQ carries, Redis keeps the results, as in HySDS."""
-    with rabbitmq() as broker, redis() as backend:
-        return celery(jobs, broker, backend)
+    with rabbitmq() as (broker, carrier), redis() as (backend, keeper):
+        return celery(jobs, broker, backend, [carrier, keeper])
 
 
 def celery_redis(jobs: int) -> Figure:
     """Redis carries and keeps."""
-    with redis() as broker:
-        return celery(jobs, f"{broker}/1", f"{broker}/0")
+    with redis() as (broker, keeper):
+        return celery(jobs, f"{broker}/1", f"{broker}/0", [keeper])
 
 
-def celery(jobs: int, broker: str, backend: str) -> Figure:
+def celery(jobs: int, broker: str, backend: str, carriers: Sequence[int]) -> Figure:
     """Two processes of a prefork pool, many tasks ahead."""
     given = {"BROKER": broker, "BACKEND": backend, "JOBS": str(jobs)}
     begun = time.perf_counter()
@@ -211,25 +259,27 @@ def celery(jobs: int, broker: str, backend: str) -> Figure:
     worker = [python(), "-m", "celery", "-A", "celery_tasks", "worker", "--concurrency", "2", "--without-gossip",
               "--without-mingle", "--loglevel", "ERROR"]  # fmt: skip
     port = int(backend.rpartition(":")[2].partition("/")[0])
+    before = sum(map(cpu_seconds, carriers))
     with started([worker], given, PEERS) as processes:
         ran = rate(lambda: redis_keys(port), jobs)
-        used = cpu_seconds(processes[0].pid)
-    return Figure(submitted, ran, {"workers": used * 1e6 / jobs})
+        cost = {"workers": cpu_seconds(processes[0].pid), "carriers": sum(map(cpu_seconds, carriers)) - before}
+    return Figure(submitted, ran, {part: used * 1e6 / jobs for part, used in cost.items()})
 
 
 def procrastinate(jobs: int) -> Figure:
     """Twenty coroutines in one process."""
-    with database() as (dsn, _):
+    with database() as (dsn, _, postmaster):
         given = {"DSN": dsn, "JOBS": str(jobs)}
-        base = [python(), "-m", "procrastinate", "--app", "procrastinate_tasks.app"]
+        base = [python(), "-m", "procrastinate", "--app", "procrastinate_tasks.app", "--log-level", "error"]
         subprocess.run([*base, "schema", "--apply"], cwd=PEERS, env=os.environ | given, check=True)
         begun = time.perf_counter()
         subprocess.run([python(), "procrastinate_tasks.py"], cwd=PEERS, env=os.environ | given, check=True)
         submitted = jobs / (time.perf_counter() - begun)
+        before = cpu_seconds(postmaster)
         with started([[*base, "worker", "--concurrency", "20"]], given, PEERS) as processes:
             ran = rate(counter(dsn, "select count(*) from procrastinate_jobs where status = 'succeeded'"), jobs)
-            used = cpu_seconds(processes[0].pid)
-        return Figure(submitted, ran, {"workers": used * 1e6 / jobs})
+            cost = {"workers": cpu_seconds(processes[0].pid), "database": cpu_seconds(postmaster) - before}
+        return Figure(submitted, ran, {part: used * 1e6 / jobs for part, used in cost.items()})
 
 
 def dask(jobs: int) -> Figure:
@@ -260,14 +310,15 @@ def _graphile(jobs: int, how: str) -> Figure:
         subprocess.run([npm, "ci", "--no-audit", "--no-fund", "--silent"], cwd=place, check=True)
     shutil.copy(PEERS / "graphile.mjs", place)
     words = [needed("node"), "graphile.mjs"]
-    with database() as (dsn, given):
+    with database() as (dsn, given, postmaster):
         begun = time.perf_counter()
         subprocess.run([*words, "submit", str(jobs)], cwd=place, env=os.environ | given, check=True)
         submitted = jobs / (time.perf_counter() - begun)
+        before = cpu_seconds(postmaster)
         with started([[*words, how]], given, place) as processes:
             ran = rate(counter(dsn, f"select {jobs} - count(*) from graphile_worker._private_jobs"), jobs)
-            used = cpu_seconds(processes[0].pid)
-        return Figure(submitted, ran, {"workers": used * 1e6 / jobs})
+            cost = {"workers": cpu_seconds(processes[0].pid), "database": cpu_seconds(postmaster) - before}
+        return Figure(submitted, ran, {part: used * 1e6 / jobs for part, used in cost.items()})
 
 
 # What they need ------------------------------------------------------------------------------------------------
@@ -293,14 +344,17 @@ def hash_of(file: Path) -> str:
 
 
 @contextlib.contextmanager
-def database() -> Iterator[tuple[str, dict[str, str]]]:
-    """The PostgreSQL that we use ourselves, with the same settings: its DSN, and the same as libpq's variables."""
+def database() -> Iterator[tuple[str, dict[str, str], int]]:
+    """The PostgreSQL that we use ourselves, with the same settings: its DSN, libpq's variables, its process."""
     with tempfile.TemporaryDirectory(prefix="pg-", dir=folder()) as place:
         dsn = postgres.start(Path(place)).dsn
         parts = psycopg.conninfo.conninfo_to_dict(dsn)
+        if "passfile" in parts:  # which Node.js does not look up for a socket
+            parts["password"] = Path(str(parts["passfile"])).read_text().strip().rpartition(":")[2]
         names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
         try:
-            yield dsn, {variable: str(parts[name]) for name, variable in names.items() if parts.get(name)}
+            postmaster = int(next(Path(place).rglob("postmaster.pid")).read_text().splitlines()[0])
+            yield dsn, {variable: str(parts[name]) for name, variable in names.items() if parts.get(name)}, postmaster
         finally:
             postgres.stop(Path(place))
 
@@ -312,15 +366,15 @@ def counter(dsn: str, sql: str) -> Callable[[], int]:
 
 
 @contextlib.contextmanager
-def redis() -> Iterator[str]:
+def redis() -> Iterator[tuple[str, int]]:
     """Debian's Redis with its append-only file."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="redis-", dir=folder()) as place:
         words = [needed("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", place, "--appendonly", "yes",
                  "--save", "", "--daemonize", "no", "--loglevel", "warning"]  # fmt: skip
-        with started([words]):
+        with started([words]) as (process,):
             until(lambda: answers(port), 30, "Redis")
-            yield f"redis://127.0.0.1:{port}"
+            yield f"redis://127.0.0.1:{port}", process.pid
 
 
 def redis_keys(port: int) -> int:
@@ -331,7 +385,7 @@ def redis_keys(port: int) -> int:
 
 
 @contextlib.contextmanager
-def rabbitmq() -> Iterator[str]:
+def rabbitmq() -> Iterator[tuple[str, int]]:
     """Debian's RabbitMQ, its node and files in a folder of ours."""
     program = next((path for path in ("/usr/lib/rabbitmq/bin/rabbitmq-server",) if Path(path).exists()), None)
     if program is None:
@@ -345,10 +399,9 @@ def rabbitmq() -> Iterator[str]:
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{place}/plugins", "RABBITMQ_PID_FILE": f"{place}/pid",
             "RABBITMQ_CONFIG_FILE": f"{place}/none", "RABBITMQ_CONF_ENV_FILE": f"{place}/none",
         }  # fmt: skip
-        with started([[program]], given):
-            until(lambda: answers(port), 90, "RabbitMQ")
-            time.sleep(2)
-            yield f"amqp://guest:guest@127.0.0.1:{port}//"
+        with started([[program]], given) as (process,):
+            until(lambda: answers(port), 300, "RabbitMQ")
+            yield f"amqp://guest:guest@127.0.0.1:{port}//", process.pid
         epmd = shutil.which("epmd") or "epmd"
         subprocess.run([epmd, "-port", str(mapper), "-kill"], capture_output=True, check=False)
 

@@ -120,7 +120,7 @@ def fleet(idle: Sequence[int], busy: int, job_seconds: float, seconds: float, pr
             told = pulse(len(known) + busy, timedelta(seconds=2), timedelta(seconds=15))
             said["heartbeats"] = summary(beats) | {
                 "number": len(beats), "every_seconds": told.every.total_seconds(),
-                "later than the next was due": sum(one > told.every.total_seconds() for one in beats),
+                "later than the next was due": sum(one > told.every.total_seconds() * 1e3 for one in beats),
             }  # fmt: skip
             print(f"heartbeats, answered after they were due: {said['heartbeats']}", flush=True)
         lost = made.query("select count(*) from worker where state = 'gone'")[0]

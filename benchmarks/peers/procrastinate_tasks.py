@@ -14,6 +14,6 @@ async def noop(n: int) -> int:
 
 
 if __name__ == "__main__":
-    with app.replace_connector(procrastinate.SyncPsycopgConnector(conninfo=os.environ["DSN"])).open():
+    with app.replace_connector(procrastinate.SyncPsycopgConnector(conninfo=os.environ["DSN"])) as sync, sync.open():
         for start in range(0, int(os.environ["JOBS"]), 500):
-            noop.batch_defer(*({"n": number} for number in range(start, start + 500)))
+            sync.tasks["noop"].batch_defer(*({"n": number} for number in range(start, start + 500)))

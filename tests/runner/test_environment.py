@@ -162,3 +162,9 @@ def test_a_program_of_the_bundle_is_found_by_its_name(bench: Any, jobs: Any) -> 
     files = {"bin/tool": "#!/bin/sh\necho tool $1\n", "job.json": "{}"}
     report = bench.run(jobs.lease(["bin/tool", "job.json"], files=files))
     assert (report["outcome"], bench.log()) == ("succeeded", b"tool job.json\n"), report
+
+
+def test_an_algorithm_may_be_its_document_alone(jobs, bench) -> None:
+    lease = jobs.lease(["true"])
+    lease["bundle"] = jobs._bundle({})
+    assert bench.run(lease)["outcome"] == "succeeded"

@@ -15,7 +15,7 @@ from armillary.base.ids import check_name
 WorkerState = Literal["live", "draining", "gone"]
 PROTOCOLS = (1,)  # this server's, and the one before once there is one
 MAX_WORKERS = 100_000
-BEATS_PER_SECOND = 250  # of all workers together; a larger fleet beats more slowly rather than busy its servers
+BEATS_PER_SECOND = 100  # of all workers together, a tenth of a core; a larger fleet beats more slowly
 MISSED_BEATS = 3
 
 
@@ -28,7 +28,7 @@ class Pulse:
 
 
 def pulse(workers: int, heartbeat: timedelta, time_to_live: timedelta) -> Pulse:
-    """What a worker of a fleet of so many is told; the settings hold up to some five hundred."""
+    """What a worker of a fleet of so many is told; the settings hold up to two hundred."""
     every = max(heartbeat, timedelta(seconds=workers / BEATS_PER_SECOND))
     return Pulse(every, max(time_to_live, MISSED_BEATS * every))
 

@@ -114,6 +114,7 @@ class Environments:
         archive = making / "bundle.tar.gz"
         self._cache.take(bundle, archive)
         folder = making / "folder"
+        folder.mkdir()  # a bundle may be empty: an algorithm that is its document alone
         with gzip.open(archive) as unzipped, tarfile.open(fileobj=unzipped) as members:
             members.extractall(folder, filter="data")
         archive.unlink()
