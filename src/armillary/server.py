@@ -31,7 +31,7 @@ from armillary.base.wakes import WORK
 from armillary.definitions import apply
 from armillary.deliveries import send
 from armillary.granules import collect
-from armillary.jobs import checkpoints, deadline
+from armillary.jobs import checkpoints, deadline, kept
 from armillary.pools.pool import default_document
 from armillary.pools.providers.local import LocalProvider
 from armillary.pools.reconcile import SINGLETON, Reconciler
@@ -166,6 +166,7 @@ class Server:
     async def _collect(self) -> None:
         await collect.collect(self.database, self.store)
         await checkpoints.collect(self.database, self.store)
+        await kept.collect(self.database, self.store)
 
     async def _make_partitions(self) -> None:
         async with self.database.transaction() as tx:

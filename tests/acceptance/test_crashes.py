@@ -137,6 +137,16 @@ class Story:
             "the sweep",
         )
 
+    def kept(self):
+        """What an attempt left is kept, and deleted when its time is over; a server does so at its start."""
+        self.register(keep={"on": "always"})
+        job = self.instance.submit(self.name, self.name)
+        assert self.ended(job)["state"] == "succeeded"
+        past = """update kept_folder set expires_at = armillary_now() - interval '1 minute' where job_id = %s returning key"""
+        assert self.instance.rows(past, job)
+        self.instance.kill()
+        self.wait(lambda: not self.instance.rows("select 1 from kept_folder where job_id = %s", job), "the sweep")
+
     def worker(self):
         """A worker dies in the middle of a job; another is started, sweeps what it left, and does the job."""
         job, runner = self.start_slow()
@@ -176,6 +186,9 @@ STORIES = {
     "checkpoint.before-delete": Story.collection,
     "collect.abandoned": Story.collection,
     "collect.deleted": Story.collection,
+    "kept.before-write": Story.kept,
+    "kept.before-record": Story.kept,
+    "kept.before-delete": Story.kept,
     "pools.recorded": Story.worker,
     "pools.started": Story.worker,
     "pools.before-reference": Story.worker,
@@ -229,12 +242,14 @@ ALONE = {
     "base/postgres.py:upgrade": "killed at each step by tests/base/test_postgres_upgrade.py",
     "base/dump.py:_restore_into_older": "a pipe of two programs; its target is a database that is dropped on failure",
     "cli/granule.py:_download": "one rename, of a copy for a person",
+    "cli/job.py:download": "one rename, of a copy for a person",
     "cli/server.py:_start": "a person starts a server: it says itself where it answers",
     "client/upload.py:_asset": "one file of an upload; the caller passes upload.after-file",
     "collections/define.py:remove": "a row",
     "granules/upload.py:receive": "one write under a key that its upload's row names; `store.before-link` is in it",
     "pools/define.py:remove": "a row",
     "rules/define.py:remove": "a row",
+    "runner/apptainer.py:prepare": "one rename of an image file that is made again if it is not there",
     "runner/cache.py:_link": "one link of a whole entry",
     "runner/environment.py:_programs": "one rename of a folder that is made again if it is not there",
     "runner/family.py:start": "the caller passes runner.before-start; its children carry their folder's name",

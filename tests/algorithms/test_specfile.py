@@ -85,6 +85,21 @@ def test_it_is_the_same_after_a_journey_as_json():
         ("command: [armillary-insar, process, job.json]", "shell: x", "run.shell", 15, "command"),
         ("{lock: requirements.lock}", "{lock: /etc/passwd}", "environment.lock", 16, "folder"),
         ("{lock: requirements.lock}", "{image: 'python:3.11'}", "environment.image", 16, "DIGEST"),
+        (
+            "{lock: requirements.lock}",
+            "{image: '--privileged@sha256:" + 64 * "0" + "'}",
+            "environment.image",
+            16,
+            "DIGEST",
+        ),
+        ("{lock: requirements.lock}", "{site: true, network: true}", "environment.network", 16, "Leave it out"),
+        (
+            "command: [armillary-insar, process, job.json]",
+            "container: {image: a, command: [b]}",
+            "environment",
+            16,
+            "exactly one",
+        ),
         ("{lock: requirements.lock}", "{site: true, lock: a}", "environment", 16, "exactly one"),
         ("memory: 6GiB", "memory: much", "resources.memory", 17, "6GiB"),
         ("time: 1h", "time: P1M", "resources.time", 17, "90s"),
@@ -137,3 +152,29 @@ def test_exit_codes_name_their_class():
     assert class_of_exit(12) is ErrorClass.OUT_OF_MEMORY
     assert class_of_exit(1) is class_of_exit(-9) is ErrorClass.SCIENCE_ERROR
     assert set(EXIT_CODES) == set(range(10, 17))
+
+
+IMAGE = f"registry.example/group/name@sha256:{64 * '0'}"
+
+
+@pytest.mark.parametrize(
+    ("run", "environment", "expected"),
+    [
+        ({"container": {"image": IMAGE, "command": ["x"]}}, None, {"image": IMAGE}),
+        ({"container": {"command": ["x"], "network": True}}, {"image": IMAGE}, {"image": IMAGE, "network": True}),
+        ({"command": ["x"]}, {"image": IMAGE, "network": True}, {"image": IMAGE, "network": True}),
+        ({"python": "a.b:c"}, {"image": IMAGE, "network": False}, {"image": IMAGE}),
+    ],
+)
+def test_an_image_may_be_named_with_the_container_or_the_environment(run, environment, expected):
+    document = {"kind": "algorithm", "id": "a", "version": "1.0.0", "run": run}
+    document |= {"environment": environment} if environment else {}
+    assert specfile.check(document).environment == expected
+
+
+def test_an_image_without_a_digest_is_refused_with_the_remedy():
+    document = {"id": "a", "version": "1.0.0", "run": {"container": {"image": "python:3.11", "command": ["x"]}}}
+    with pytest.raises(UsageError) as caught:
+        specfile.check(document)
+    assert caught.value.field == "run.container.image"
+    assert "podman image inspect" in caught.value.remedy and "python:3.11" in caught.value.remedy

@@ -207,6 +207,24 @@ def test_a_job_that_fails_says_why_and_run_says_so_by_its_exit_code(shell: Shell
     assert "is queued" in shell("job", "retry", job["id"])
 
 
+def test_what_a_failed_job_left_is_listed_and_fetched(shell: Shell, tmp_path: Path) -> None:
+    shell.run("run", "count", "--input", "one=raw/a", "--param", "fail=true", "--twins", "again", "--wait", code=1)
+    job = last_job(shell, "--state", "failed")["id"]
+    listed = shell("job", "files", job)
+    assert "job.json" in listed and "kept until" in listed and "not kept" in listed  # its inputs are in the catalogue
+    names = [one["path"] for one in shell.json("job", "files", job, "inputs")["files"]]
+    assert names and all(name.startswith("inputs/") for name in names)
+    shell("job", "download", job, "job.json", "--to", str(tmp_path / "job.json"))
+    assert json.loads((tmp_path / "job.json").read_text())["parameters"]["fail"] is True
+    assert (
+        "there already"
+        in shell.run("job", "download", job, "job.json", "--to", str(tmp_path / "job.json"), code=2).stderr
+    )
+    shell("job", "download", job, ".", "--to", str(tmp_path / "all"))
+    assert {"job.json", "environment.json"} <= {path.name for path in (tmp_path / "all").iterdir()}
+    assert "catalogue" in shell.run("job", "download", job, names[0], "--to", str(tmp_path / "no"), code=4).stderr
+
+
 def test_a_log_is_printed_and_followed_to_its_end(shell: Shell) -> None:
     job = shell.lines("job", "list", "--state", "succeeded")[-1]
     assert shell("job", "logs", job["id"]).startswith("counted ")

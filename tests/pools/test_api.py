@@ -3,6 +3,9 @@
 import asyncio
 import base64
 import hashlib
+import json
+from datetime import timedelta
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -12,7 +15,9 @@ from armillary.accounts.authenticate import make_sign_in, sign_in
 from armillary.base.http import Context
 from armillary.base.links import Links
 from armillary.base.settings import Settings
+from armillary.jobs import kept
 from armillary.testing.world import algorithm
+from armillary.watchdog import doctor
 
 FREE = {"cpu": 4, "memory_bytes": 8 * 2**30, "disk_bytes": 8 * 2**30}
 
@@ -183,6 +188,79 @@ async def test_a_checkpoint_travels_to_the_next_attempt(face):
     assert (lease["lease"], lease["checkpoint"]["size"]) == (2, 6)
     assert (await face.call("GET", lease["checkpoint"]["href"])).content == b"second"
     assert len([key async for key, _ in face.world.store.list("checkpoints")]) == 1
+
+
+async def test_what_a_failed_attempt_left_is_browsed_until_its_time_is_over(face, clock):
+    job = (await submit(face))["job"]["id"]
+    worker = await face.worker()
+    await face.lease(worker)
+    path = f"/api/workers/{worker['worker']}/folders/{job}/1"
+    files = [{"path": "out/a b", "size": 5, "kept": True}, {"path": "big", "size": 9, "kept": False}]
+    index = json.dumps({"files": files, "whole": True, "for_seconds": 3600}).encode() + b"\n"
+    await face.call("GET", f"/api/jobs/{job}/files", status=404)
+    await face.call("PUT", path[:-1] + "2", token=worker["token"], content=index + b"hello", status=409)
+    await face.call("PUT", path, token=worker["token"], content=b"no index", status=422)
+    await face.call("PUT", path, token=worker["token"], content=index + b"hello", status=204)
+    await face.call("PUT", path, token=worker["token"], content=index + b"hello", status=409)
+    await face.tell(worker, "finish", {"reports": [{"job": job, "lease": 1, "outcome": "failed"}]})
+    found = await face.json("GET", f"/api/jobs/{job}/files")
+    assert (found["attempt"], found["files"], found["whole"]) == (1, files, True)
+    answer = await face.call("GET", f"/api/jobs/{job}/files/out/a%20b?attempt=1")
+    assert (answer.content, answer.headers["x-content-type-options"]) == (b"hello", "nosniff")
+    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''a%20b"
+    await face.call("GET", f"/api/jobs/{job}/files/big", status=404)
+    await face.call("GET", f"/api/jobs/{job}/files?attempt=2", status=404)
+
+    assert await kept.collect(face.world.database, face.world.store) == 0
+    clock.advance(timedelta(hours=2))
+    await face.call("GET", f"/api/jobs/{job}/files", status=404)
+    assert await kept.collect(face.world.database, face.world.store) == 1
+    assert [key async for key, _ in face.world.store.list("kept")] == []
+    assert await kept.collect(face.world.database, face.world.store) == 0
+
+
+@pytest.mark.parametrize("sent", [b"hell", b"hello!"], ids=["too little", "too much"])
+async def test_a_folder_that_is_not_what_was_announced_is_not_shown(face, sent):
+    job = (await submit(face))["job"]["id"]
+    worker = await face.worker()
+    await face.lease(worker)
+    index = {"files": [{"path": "a", "size": 5, "kept": True}], "whole": True, "for_seconds": 3600}
+    path = f"/api/workers/{worker['worker']}/folders/{job}/1"
+    content = json.dumps(index).encode() + b"\n" + sent
+    await face.call("PUT", path, token=worker["token"], content=content, status=422)
+    await face.call("GET", f"/api/jobs/{job}/files", status=404)
+
+
+@pytest.mark.parametrize("point", ["kept.before-write", "kept.before-record", "kept.before-delete"])
+async def test_a_server_that_dies_as_it_keeps_a_folder_leaves_nothing_for_good(face, point, clock, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def die(here):
+        if here == point:
+            raise Killed
+
+    job = (await submit(face))["job"]["id"]
+    worker = await face.worker()
+    await face.lease(worker)
+
+    async def sent():
+        yield json.dumps({"files": [{"path": "a", "size": 5, "kept": True}], "whole": True, "for_seconds": 60}).encode()
+        yield b"\nhello"
+
+    async def keep_and_collect():
+        await kept.save(face.world.database, face.world.store, UUID(worker["worker"]), UUID(job), 1, sent())
+        clock.advance(timedelta(hours=1))
+        await kept.collect(face.world.database, face.world.store)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(kept, "crash_point", die)
+        with pytest.raises(Killed):
+            await keep_and_collect()
+    clock.advance(timedelta(hours=1))
+    assert await kept.collect(face.world.database, face.world.store) == 1
+    assert [key async for key, _ in face.world.store.list("kept")] == []
+    assert "kept" not in {one.check for one in (await doctor.examine(face.world.database, face.world.store)).findings}
 
 
 async def test_a_worker_acts_for_itself_alone(face):

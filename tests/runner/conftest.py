@@ -5,6 +5,7 @@ import gzip
 import io
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,18 +23,23 @@ from armillary.base.errors import ArmillaryError
 from armillary.client.client import Client
 from armillary.client.upload import GranuleSource, Uploader
 from armillary.runner.cache import Cache
+from armillary.runner.cgroup import Enforcement
 from armillary.runner.checkpoint import Packed
+from armillary.runner.container import find_engine
 from armillary.runner.environment import Environments
+from armillary.runner.equipment import Equipment
 from armillary.runner.family import Family
 from armillary.runner.fetch import Fetcher
 from armillary.runner.function import FunctionRuntime
+from armillary.runner.keep import Folder
 from armillary.runner.lease import Lease, read_lease
-from armillary.runner.process import ProcessRuntime
 from armillary.runner.run import Orders, Workplace, run
 from armillary.testing.disk import small_disk
 from armillary.testing.memory_server import MemoryServer
 
 Json = dict[str, Any]
+IMAGE = f"localhost/armillary-test-{os.getpid()}"
+SAMPLING = Equipment(Enforcement("sampling"), None)
 
 
 class Jobs:
@@ -175,19 +181,22 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 class Bench:
     """Runs leases in this process, by the steps that a worker takes."""
 
-    def __init__(self, server: MemoryServer, folder: Path) -> None:
+    def __init__(self, server: MemoryServer, folder: Path, equipment: Equipment = SAMPLING) -> None:
         self.client = Client(server.url, "t", patience_seconds=5)
         self.family = Family()
         self.cache = Cache(folder / "cache", 1 << 30, Fetcher(self.client))
         self.threads = ThreadPoolExecutor(4)
         self.checkpoints: dict[str, bytes] = {}
+        self.folders: dict[str, bytes] = {}
         self.uploader = Uploader(self.client)
         self.functions = FunctionRuntime(self.family, patience_seconds=60)
         self.workplace = Workplace(
             folder=folder / "work",
             cache=self.cache,
-            environments=Environments(folder / "cache", self.cache, self.family),
-            runtimes={"process": ProcessRuntime(self.family), "function": self.functions},
+            environments=Environments(
+                folder / "cache", self.cache, self.family, fetch_image=equipment.fetch_image(self.family)
+            ),
+            runtimes={**equipment.runtimes(self.family), "function": self.functions},
             threads=self.threads,
             sink=self,
             grace_seconds=0.5,
@@ -215,11 +224,48 @@ class Bench:
     def save_checkpoint(self, lease: Lease, packed: Packed) -> None:
         self.checkpoints[lease.job] = packed.file.read_bytes()
 
+    def keep_folder(self, lease: Lease, folder: Folder) -> None:
+        self.folders[lease.job] = b"".join(folder.chunks())
+
     def close(self) -> None:
         self.functions.close()
         self.uploader.close()
         self.threads.shutdown()
         self.client.close()
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An image that holds one program, busybox, pinned by its digest; made here, so that nothing is fetched."""
+    busybox = next((found for name in ("/bin/busybox", "/usr/bin/busybox") if (found := Path(name)).exists()), None)
+    if shutil.which("podman") is None or busybox is None:
+        pytest.skip("containers need podman, runc and busybox-static")
+    root = tmp_path_factory.mktemp("image")
+    for name in ("bin", "tmp", "proc", "dev", "etc", "sys", "job", "algorithm"):
+        (root / name).mkdir()
+    shutil.copy(busybox, root / "bin" / "busybox")
+    for name in ["sh", "cat", "dd", "echo", "env", "grep", "id", "ls", "mkdir", "ping", "sleep", "touch", "true"]:
+        (root / "bin" / name).symlink_to("busybox")
+    packed = subprocess.run(["tar", "-C", root, "-c", "."], capture_output=True, check=True).stdout
+    subprocess.run(["podman", "import", "-q", "-", IMAGE], input=packed, capture_output=True, check=True)
+    digest = ["podman", "image", "inspect", "--format", "{{.Digest}}", IMAGE]
+    said = subprocess.run(digest, capture_output=True, text=True, check=True).stdout
+    yield f"{IMAGE}@{said.strip()}"
+    subprocess.run(["podman", "rmi", "--force", IMAGE], capture_output=True, check=False)
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Podman with runc, which runs on machines with both kinds of control groups as well."""
+    (tmp_path / "containers.conf").write_text('[engine]\nruntime = "runc"\n')
+    monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "containers.conf"))
+
+
+@pytest.fixture
+def container_bench(image: str, engine: None, server: MemoryServer, tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(server, tmp_path, Equipment(Enforcement("sampling"), find_engine("podman")))
+    yield bench
+    bench.close()
 
 
 @pytest.fixture

@@ -72,6 +72,22 @@ async def test_a_held_job_is_as_it_should_be(catalogue):
     assert await named(catalogue) == set()
 
 
+async def test_a_kept_folder_that_is_gone_late_or_nobodys(catalogue, clock):
+    key = catalogue.store.path("kept/job/one")
+    key.parent.mkdir(parents=True)
+    key.write_bytes(b"bytes")
+    assert await named(catalogue) == {"kept"}
+    row = """insert into kept_folder (job_id, number, key, files, is_whole, size_bytes, expires_at)
+             select id, 1, 'kept/job/one', '[]', true, 5, armillary_now() + interval '1 day' from job"""
+    await sql(catalogue, row)
+    assert await named(catalogue) == set()
+    key.unlink()
+    assert await named(catalogue) == {"kept"}
+    key.write_bytes(b"bytes")
+    await sql(catalogue, "update kept_folder set expires_at = armillary_now() - interval '1 hour'")
+    assert await named(catalogue) == {"kept"}
+
+
 BREAKS = {
     "leases": (
         f"update job_queue set worker_id = '{new_id()}', lease = 1, leased_at = armillary_now()",
@@ -98,4 +114,4 @@ async def test_what_is_broken_is_named(catalogue, check):
 
 
 def test_every_check_is_broken_by_a_test_here():
-    assert set(doctor.CHECKS) == set(BREAKS) | {"bytes", "orphans", "uploads"}
+    assert set(doctor.CHECKS) == set(BREAKS) | {"bytes", "orphans", "uploads", "kept"}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 
 class ErrorClass(StrEnum):
@@ -112,6 +112,19 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True)
+class KeepPolicy:
+    """Whether an attempt's folder is kept to be looked at, how long, and how much of it."""
+
+    on: Literal["failure", "always", "never"] = "failure"
+    for_seconds: float = 86400.0
+    most_bytes: int = 64 * 2**20
+
+    def applies(self, *, failed: bool) -> bool:
+        """Whether an attempt that ended so is kept."""
+        return self.on == "always" or (self.on == "failure" and failed)
+
+
+@dataclass(frozen=True)
 class Algorithm:
     """One checked version; `spec` is the document that people wrote."""
 
@@ -124,6 +137,7 @@ class Algorithm:
     resources: Resources
     retry: RetryPolicy
     environment: Mapping[str, Any]
+    keep: KeepPolicy
     spec: Mapping[str, Any]
 
 

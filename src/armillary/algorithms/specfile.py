@@ -11,17 +11,27 @@ from typing import Any
 
 import yaml
 
-from armillary.algorithms.algorithm import Algorithm, ClassPolicy, ErrorClass, Input, Output, Resources, RetryPolicy
+from armillary.algorithms.algorithm import (
+    Algorithm,
+    ClassPolicy,
+    ErrorClass,
+    Input,
+    KeepPolicy,
+    Output,
+    Resources,
+    RetryPolicy,
+)
 from armillary.base import units
 from armillary.base.errors import UsageError
 from armillary.base.ids import check_name
 
 VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){0,3}")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")  # roles, outputs and parameters are folders and JSON keys
-IMAGE = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
+IMAGE = re.compile(r"[A-Za-z0-9][^\s@,]*@sha256:[0-9a-f]{64}")  # no word that an engine would take for an option
 MAX_TIME_SECONDS = 365 * 86400
 KEYS = ["kind", "id", "version", "title", "description", "inputs", "parameters", "outputs", "run", "environment"]
-KEYS += ["resources", "retry", "bundle"]
+KEYS += ["resources", "retry", "keep", "bundle"]
+MAX_KEEP_SECONDS, MAX_KEEP_BYTES = 30 * 86400, 5 * 2**30
 
 Document = Mapping[Any, Any]
 
@@ -30,8 +40,9 @@ def check(document: Document) -> Algorithm:
     """The algorithm that a document describes; `UsageError` names the first field that is wrong."""
     _known(document, KEYS, "")
     document = _with_on(document)
-    environment = _environment(document)
-    _run(_mapping(document, "run", required=True), environment)
+    run = _mapping(document, "run", required=True)
+    environment = _environment(document, run)
+    _run(run, environment)
     return Algorithm(
         id=check_name(_text(document, "id", required=True)),
         version=_version(document),
@@ -42,6 +53,7 @@ def check(document: Document) -> Algorithm:
         resources=_resources(_mapping(document, "resources")),
         retry=_retry(_mapping(document, "retry")),
         environment=environment,
+        keep=keep_policy(_mapping(document, "keep")),
         spec={key: value for key, value in document.items() if key != "bundle"},
     )
 
@@ -150,23 +162,38 @@ def _parameters(document: Document) -> Mapping[str, Any]:
     return dict(_mapping(document, "parameters"))
 
 
-def _environment(document: Document) -> Mapping[str, Any]:
+def _environment(document: Document, run: Document) -> Mapping[str, Any]:
     environment = _mapping(document, "environment")
-    _known(environment, ["lock", "image", "site"], "environment")
+    container = _mapping(run, "container", "run")
+    _known(environment, ["lock", "image", "site", "network"], "environment")
     remedy = "Write lock: requirements.lock, image: NAME@sha256:… or site: true."
-    if len(environment) != 1:
+    places = {"environment": environment, "run.container": container}
+    images = {f"{place}.image": part["image"] for place, part in places.items() if "image" in part}
+    if len(images) > 1:
+        raise UsageError("The image is named twice.", "Keep environment.image.", field="run.container.image")
+    if len({"lock", "site"} & set(environment)) + len(images) != 1:
         raise UsageError("environment says not exactly one of lock, image and site.", remedy, field="environment")
     if "lock" in environment and not _is_relative_path(environment["lock"]):
         raise UsageError("environment.lock is not a file in the algorithm's folder.", remedy, field="environment.lock")
-    if "image" in environment and not IMAGE.fullmatch(str(environment["image"])):
-        raise UsageError(
-            "environment.image names no digest, so it may change.",
-            "Write NAME@sha256:DIGEST.",
-            field="environment.image",
-        )
     if "site" in environment and environment["site"] is not True:
         raise UsageError("environment.site is not true.", remedy, field="environment.site")
-    return dict(environment)
+    has_network = [_flag(part, "network", place) for place, part in places.items()]
+    if not images:
+        if "network" in environment:
+            raise UsageError("Only containers are kept from the network.", "Leave it out.", field="environment.network")
+        return dict(environment)
+    ((field, image),) = images.items()
+    return {"image": _image(image, field)} | ({"network": True} if any(has_network) else {})
+
+
+def _image(image: Any, field: str) -> str:
+    if not IMAGE.fullmatch(str(image)):
+        raise UsageError(
+            f"{field} names no digest, so it may change.",
+            f"Write NAME@sha256:DIGEST; `podman image inspect --format '{{{{.Digest}}}}' {image}` shows it.",
+            field=field,
+        )
+    return str(image)
 
 
 def _run(run: Document, environment: Document) -> None:
@@ -185,7 +212,7 @@ def _run(run: Document, environment: Document) -> None:
         )
     if "container" in run:
         container = _mapping(run, "container", "run")
-        _known(container, ["command"], "run.container")
+        _known(container, ["command", "image", "network"], "run.container")
         _command(container.get("command"), "run.container.command")
         if "image" not in environment:
             raise UsageError(
@@ -286,15 +313,31 @@ def _attempts(part: Document, field: str, default: int) -> int:
     return int(attempts)
 
 
+def keep_policy(part: Document) -> KeepPolicy:
+    """What `keep:` says; `UsageError` names what is wrong with it."""
+    part = _named_on(part)
+    _known(part, ["on", "for", "most"], "keep")
+    default = KeepPolicy()
+    on = part.get("on", default.on)
+    if on not in ("failure", "always", "never"):
+        raise UsageError(f"keep.on is {on!r}.", "Write failure, always or never.", field="keep.on")
+    seconds = _seconds(part, "for", "keep", default.for_seconds, 60)
+    if seconds > MAX_KEEP_SECONDS:
+        raise UsageError(f"keep.for is {part['for']!r}.", "Write at most 30 days, as in 30d.", field="keep.for")
+    most = units.size(part["most"], "keep.most") if "most" in part else default.most_bytes
+    if not 0 < most <= MAX_KEEP_BYTES:
+        raise UsageError(f"keep.most is {part['most']!r}.", "Write at most 5GiB.", field="keep.most")
+    return KeepPolicy(on, seconds, most)
+
+
 def _with_on(document: Document) -> Document:
-    """YAML 1.1 reads a bare `on` as true, and JSON writes that key as "true": give it its name back."""
     retry = document.get("retry")
-    if not isinstance(retry, Mapping):
-        return document
-    return {
-        **document,
-        "retry": {"on" if key in (True, "true") else key: value for key, value in retry.items()},
-    }
+    return {**document, "retry": _named_on(retry)} if isinstance(retry, Mapping) else document
+
+
+def _named_on(part: Document) -> Document:
+    """YAML 1.1 reads a bare `on` as true, and JSON writes that key as "true": give it its name back."""
+    return {"on" if key in (True, "true") else key: value for key, value in part.items()}
 
 
 # Values ----------------------------------------------------------------------------------------------------

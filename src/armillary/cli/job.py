@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +21,7 @@ LIVE = ("held", "queued", "running", "waiting")
 WAIT_SECONDS = 30.0
 OPERATION_SECONDS = 3600.0  # a million jobs take their time
 JOB_ID = Id("job")
+BARS = "▁▂▃▄▅▆▇█"
 
 
 @click.command(
@@ -212,9 +214,12 @@ def show(context: Context, job_id: str, as_json: bool) -> None:
     if found["attempts"]:
         click.echo()
         show_table(
-            ["attempt", "host", "began", "took", "outcome", "cpu", "peak memory", "reason"],
+            ["attempt", "host", "began", "took", "outcome", "cpu", "peak memory", "read", "written", "reason"],
             [_attempt(attempt) for attempt in found["attempts"]],
         )
+        usage = found["attempts"][-1].get("usage") or {}
+        for line in [*curves(usage), *transfers(usage)]:
+            click.echo(line)
 
 
 @job.command(
@@ -236,6 +241,70 @@ def logs(context: Context, job_id: str, follow: bool, attempt: int | None) -> No
             sys.stdout.buffer.write(part.data)
             has_ended, offset = not part.data, part.next_offset
         sys.stdout.buffer.flush()
+
+
+@job.command(
+    "files",
+    epilog="Examples:  armillary job files JOB   armillary job files JOB outputs   armillary job files JOB --attempt 1",
+)
+@click.argument("job_id", metavar="JOB", type=JOB_ID)
+@click.argument("path", default="")
+@click.option("--attempt", type=click.IntRange(1), help="The last that left something, unless given.")
+@json_option
+@pass_context
+def files(context: Context, job_id: str, path: str, attempt: int | None, as_json: bool) -> None:
+    """List what a failed attempt left in its folder, below PATH if one is given."""
+    with context.client() as client:
+        found = client.job_files(job_id, attempt=attempt)
+    found["files"] = _below(found["files"], path)
+    if as_json:
+        show_json(found)
+        return
+    show_table(
+        ["file", "size", ""],
+        [[one["path"], human_size(one["size"]), "" if one["kept"] else "not kept"] for one in found["files"]],
+    )
+    click.echo(
+        f"Attempt {found['attempt']}, kept until {when(found['expires_at'])}."
+        + ("" if found["whole"] else " There were more files.")
+    )
+
+
+@job.command(
+    "download",
+    epilog="Examples:  armillary job download JOB error.json   armillary job download JOB outputs --to there",
+)
+@click.argument("job_id", metavar="JOB", type=JOB_ID)
+@click.argument("path")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path),
+    help="A file or folder that is not there yet; PATH's name here unless given.",
+)
+@click.option("--attempt", type=click.IntRange(1), help="The last that left something, unless given.")
+@pass_context
+def download(context: Context, job_id: str, path: str, to: Path | None, attempt: int | None) -> None:
+    """Fetch a file, or all that is kept of a folder, that a failed attempt left at PATH ("." is all)."""
+    path = path.strip("/")
+    target = to or Path(path.rpartition("/")[2] if path != "." else job_id)
+    if target.exists():
+        raise UsageError(f"{target} is there already.", "Name another with --to.", field="to")
+    with context.client() as client:
+        found = client.job_files(job_id, attempt=attempt)
+        wanted = [one["path"] for one in _below(found["files"], "" if path == "." else path) if one["kept"]]
+        if not wanted:
+            wanted = [path]  # whose answer says why there is nothing
+        for name in wanted:
+            place = target if name == path else target / name.removeprefix(f"{path}/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part = place.with_name(f"{place.name}.part")
+            try:
+                with part.open("wb") as stream:
+                    client.job_file(job_id, name, stream, attempt=found["attempt"])
+                part.rename(place)
+            finally:
+                part.unlink(missing_ok=True)
+    click.echo(f"{target}: {len(wanted)} {'file' if len(wanted) == 1 else 'files'}")
 
 
 def selection_options(command: Command) -> Command:
@@ -538,8 +607,60 @@ def _attempt(attempt: Mapping[str, Any]) -> list[str]:
         attempt["outcome"] or "running",
         seconds(cpu) if cpu is not None else "",
         human_size(memory) if memory else "",
+        *(human_size(usage[name]) if usage.get(name) else "" for name in ("read_bytes", "written_bytes")),
         attempt["reason"] or "",
     ]
+
+
+def curves(usage: Mapping[str, Any]) -> list[str]:
+    """What an attempt used over time, a line each; none for one that was too short."""
+    curve = usage.get("curve") or {}
+    at = curve.get("seconds") or []
+    if len(at) < 2:
+        return []
+    shown = {
+        "cores": ([_rate(curve["cpu_seconds"], at, place) for place in range(1, len(at))], "{:.1f}".format),
+        "memory": (curve["memory_bytes"], human_size),
+        "disk": (curve["disk_bytes"], human_size),
+        "read": ([_rate(curve["read_bytes"], at, place) for place in range(1, len(at))], _per_second),
+        "written": ([_rate(curve["written_bytes"], at, place) for place in range(1, len(at))], _per_second),
+    }
+    return [
+        "",
+        *(f"{name:<8}{sparkline(values)}  at most {told(max(values))}" for name, (values, told) in shown.items()),
+    ]
+
+
+def transfers(usage: Mapping[str, Any]) -> list[str]:
+    """How fast inputs came, a line for each that was fetched."""
+    fetched = [one for one in usage.get("transfers") or [] if one.get("seconds") and one.get("from") != "cache"]
+    lines = [
+        f"{one['name']}: {human_size(one['bytes'])} from {one['from']}, {_per_second(one['bytes'] / one['seconds'])}"
+        for one in fetched[:10]
+    ]
+    return ["", *lines] if lines else []
+
+
+def sparkline(values: Sequence[float], width: int = 60) -> str:
+    """Values as a line of bars, the largest of each stretch where there are more than fit."""
+    step = max(1.0, len(values) / width)
+    stretches = [values[int(place * step) : max(int(place * step) + 1, int((place + 1) * step))]
+                 for place in range(min(width, len(values)))]  # fmt: skip
+    most = max(values) or 1
+    return "".join(BARS[min(len(BARS) - 1, int(max(stretch) / most * len(BARS)))] for stretch in stretches)
+
+
+def _rate(values: Sequence[float], at: Sequence[float], place: int) -> float:
+    return max(0.0, (values[place] - values[place - 1]) / max(0.01, at[place] - at[place - 1]))
+
+
+def _per_second(value: float) -> str:
+    return f"{human_size(int(value))}/s"
+
+
+def _below(found: Sequence[Mapping[str, Any]], path: str) -> list[Mapping[str, Any]]:
+    path = path.strip("/")
+    return [one for one in found if not path or one["path"] == path or one["path"].startswith(f"{path}/")]
 
 
 def _progress(row: Mapping[str, Any]) -> str:

@@ -393,6 +393,19 @@ class Client:
         url = f"/api/workers/{worker}/checkpoints/{job}/{lease}"
         self.request("PUT", url, content=lambda: blocks(file), headers=headers)
 
+    def put_folder(self, worker: str, job: str, lease: int, size: int, chunks: MakeBody) -> None:
+        """Keep what an attempt left: a line of JSON and the bytes of its files."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        self.request("PUT", f"/api/workers/{worker}/folders/{job}/{lease}", content=chunks, headers=headers)
+
+    def job_files(self, id: str, *, attempt: int | None = None) -> Json:  # noqa: A002
+        """What a failed attempt left: its files, until when they are kept."""
+        return dict(self.call("GET", f"/api/jobs/{segment(id)}/files", params={"attempt": attempt}))
+
+    def job_file(self, id: str, path: str, to: IO[bytes], *, attempt: int) -> None:  # noqa: A002
+        """Write one file that a failed attempt left into another."""
+        self.download(f"/api/jobs/{segment(id)}/files/{quote(path)}?attempt={attempt}", to)
+
     def leave(self, worker: str, reason: str) -> None:
         """Say that this worker is going."""
         self.call("POST", f"/api/workers/{worker}/leave", body={"reason": reason})

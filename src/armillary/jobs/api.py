@@ -3,10 +3,11 @@
 import time
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 
 from armillary.accounts.actor import Actor
@@ -19,7 +20,7 @@ from armillary.base.http import Web, Wire
 from armillary.base.wakes import JOBS
 from armillary.granules.granule import Reference
 from armillary.jobs import cancel as cancelling
-from armillary.jobs import cost, find, logs, steer
+from armillary.jobs import cost, find, kept, logs, steer
 from armillary.jobs.find import Job
 from armillary.jobs.job import CURRENT, DEFAULT_POOL, JobRequest
 from armillary.jobs.select import Selection
@@ -227,6 +228,43 @@ async def log(
             "Armillary-Attempt": str(number),
             "X-Content-Type-Options": "nosniff",
         },
+    )
+
+
+@router.get("/{job}/files")
+async def files(web: Web, actor: SignedIn, job: UUID, attempt: int | None = None) -> dict[str, Any]:
+    """What a failed attempt (the last that left something, unless named) had in its folder."""
+    async with web.database.transaction() as tx:
+        await find.get(tx, actor, job)
+        row = await kept.find(tx, job, attempt)
+    return {
+        "job": str(job),
+        "attempt": row["number"],
+        "kept_at": iso(row["kept_at"]),
+        "expires_at": iso(row["expires_at"]),
+        "whole": row["is_whole"],
+        "files": row["files"],
+    }
+
+
+@router.get("/{job}/files/{path:path}")
+async def file(web: Web, actor: SignedIn, job: UUID, path: str, attempt: int | None = None) -> Response:
+    """The bytes of one file that a failed attempt left."""
+    async with web.database.transaction() as tx:
+        await find.get(tx, actor, job)
+        row = await kept.find(tx, job, attempt)
+    place = kept.place(row, path)
+    name = quote(path.rpartition("/")[2])
+    headers = {
+        "Content-Length": str(place.end - place.start),
+        # What a job wrote is nobody's page.
+        "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if place.end == place.start:
+        return Response(b"", media_type="application/octet-stream", headers=headers)
+    return StreamingResponse(
+        web.store.read(place.key, place.start, place.end), media_type="application/octet-stream", headers=headers
     )
 
 

@@ -4,7 +4,7 @@ Locks are taken in one order everywhere: the job's row in `job_queue` first (whi
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -680,6 +680,56 @@ async def save_checkpoint(
     )
     assert row is not None
     return row["saved"], row["old"]
+
+
+async def begin_kept(
+    tx: Transaction,
+    worker_id: UUID,
+    job: UUID,
+    lease_number: int,
+    key: str,
+    files: Sequence[Mapping[str, Any]],
+    is_whole: bool,
+    kept_for: timedelta,
+) -> bool:
+    """Record under its lease that a folder is about to be kept; whether it is."""
+    row = await tx.row(
+        """insert into kept_folder (job_id, number, key, files, is_whole, expires_at)
+           select job_id, lease, %(key)s, %(files)s, %(whole)s, armillary_now() + %(for)s from job_queue
+           where job_id = %(job)s and lease = %(lease)s and worker_id = %(worker)s
+           on conflict (job_id, number) do nothing returning 1""",
+        {"job": job, "lease": lease_number, "worker": worker_id, "key": key, "files": jsonb(files), "whole": is_whole,
+         "for": kept_for},
+    )  # fmt: skip
+    return row is not None
+
+
+async def end_kept(tx: Transaction, key: str, size_bytes: int) -> bool:
+    """All bytes of a folder are in the store; false if it was collected meanwhile."""
+    row = await tx.row("update kept_folder set size_bytes = %s where key = %s returning 1", [size_bytes, key])
+    return row is not None
+
+
+async def kept(tx: Transaction, job: UUID, number: int | None) -> Row | None:
+    """What is kept of an attempt, or of the last of a job that left something."""
+    return await tx.row(
+        """select * from kept_folder where job_id = %(job)s and (%(number)s::integer is null or number = %(number)s)
+               and size_bytes is not null and expires_at > armillary_now() order by number desc limit 1""",
+        {"job": job, "number": number},
+    )
+
+
+async def expired_kept(tx: Transaction, limit: int) -> list[str]:
+    """The keys of folders that have been kept long enough."""
+    rows = await tx.rows(
+        "select key from kept_folder where expires_at <= armillary_now() order by expires_at limit %s", [limit]
+    )
+    return [row["key"] for row in rows]
+
+
+async def drop_kept(tx: Transaction, keys: Sequence[str]) -> None:
+    """Forget folders whose bytes are deleted."""
+    await tx.execute("delete from kept_folder where key = any(%s)", [list(keys)])
 
 
 async def drop_ended_checkpoints(tx: Transaction, limit: int) -> list[str]:

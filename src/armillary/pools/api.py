@@ -24,7 +24,7 @@ from armillary.base.links import file_path
 from armillary.base.wakes import COMMANDS
 from armillary.granules import ingest, stac
 from armillary.granules.api import CommitWire, files
-from armillary.jobs import checkpoints, logs, queue
+from armillary.jobs import checkpoints, kept, logs, queue
 from armillary.jobs.job import AttemptOutcome, Report, ReportedOutput, resources_json
 from armillary.jobs.logs import Chunk
 from armillary.jobs.queue import Beat, Lease, LeasedInput
@@ -353,6 +353,13 @@ async def checkpoint(
     """Files that the next attempt may take up, a tar as the raw body."""
     _own(actor, worker)
     await checkpoints.save(web.database, web.store, worker, job, number, armillary_sha256, request.stream())
+
+
+@router.put("/workers/{worker}/folders/{job}/{number}", status_code=204)
+async def keep_folder(web: Web, actor: SignedIn, worker: UUID, job: UUID, number: int, request: Request) -> None:
+    """What a failed attempt left: a line of JSON, `{files: [{path, size, kept}], whole, for_seconds}`, then the bytes."""
+    _own(actor, worker)
+    await kept.save(web.database, web.store, worker, job, number, request.stream())
 
 
 @router.post("/workers/{worker}/leave", status_code=204)

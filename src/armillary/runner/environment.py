@@ -14,7 +14,7 @@ import sysconfig
 import tarfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import metadata
@@ -27,13 +27,14 @@ from armillary.base.errors import ArmillaryError
 from armillary.runner.cache import Cache
 from armillary.runner.failure import AttemptError, from_error, from_os_error
 from armillary.runner.family import MARK, Family
-from armillary.runner.lease import Lease, Object
+from armillary.runner.lease import Lease, Limits, Object
 from armillary.runner.runtime import Prepared
 
 Say = Callable[[str], object]
 
 BUILD_SECONDS = 3600
 DONE = ".complete"
+Record = Mapping[str, Any]
 BUILT_IN = ("armillary-deliver",)
 # Reads the job as the command line would have, so that a function can be an algorithm.
 CALL = (
@@ -52,8 +53,18 @@ sys.exit({call}())
 class Environments:
     """Bundles and environments in one folder, shared by all runners of a host."""
 
-    def __init__(self, folder: Path, cache: Cache, family: Family, *, python: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cache: Cache,
+        family: Family,
+        *,
+        python: Path | None = None,
+        fetch_image: Callable[[str], Record] | None = None,
+    ) -> None:
+        """`fetch_image` has an image at hand and says what is recorded of it."""
         self._folder = folder
+        self._fetch_image = fetch_image
         self._family = family
         self._cache = cache
         self._python = python or Path(sys.executable)
@@ -63,24 +74,35 @@ class Environments:
 
     def known(self, lease: Lease) -> Prepared | None:
         """What was prepared before, without waiting for anything."""
-        return self._without_bundle(lease) if lease.bundle is None else self._known.get(_key(lease))
+        needs_nothing = lease.bundle is None and "image" not in lease.environment
+        return self._without_bundle(lease) if needs_nothing else self._known.get(_key(lease))
 
     def prepare(self, lease: Lease, say: Say = str) -> Prepared:
         """What the lease's algorithm runs in; made if this host has none yet, and `say` hears when that takes long."""
-        if lease.bundle is None:
+        bundle = self._unpacked(lease.bundle) if lease.bundle else None
+        if "image" in lease.environment:
+            prepared = self._with_image(lease.environment["image"], bundle)
+        elif lease.bundle is None or bundle is None:
             return self._without_bundle(lease)
-        prepared = self._around(self._unpacked(lease.bundle), lease.bundle.sha256, lease.environment, say)
+        else:
+            prepared = self._around(bundle, lease.bundle.sha256, lease.environment, say)
         self._known[_key(lease)] = prepared
         return prepared
 
     def prepare_folder(self, folder: Path, environment: Mapping[str, Any], say: Say = str) -> Prepared:
         """The same for a folder that is unpacked already."""
+        if "image" in environment:
+            return self._with_image(environment["image"], folder)
         return self._around(folder, hashlib.sha256(os.fsencode(folder)).hexdigest(), environment, say)
 
     def _without_bundle(self, lease: Lease) -> Prepared:
         is_built_in = lease.spec["run"].get("command", [""])[0] in BUILT_IN
         record = {"kind": "built-in"} if is_built_in else {"kind": "site"} | self._site
         return Prepared(self._python, (self._python.parent,), (), is_built_in, record)
+
+    def _with_image(self, image: str, bundle: Path | None) -> Prepared:
+        assert self._fetch_image is not None  # a runtime for it was chosen before
+        return Prepared(self._python, (), (), False, self._fetch_image(image), bundle)
 
     def _around(self, bundle: Path, name: str, environment: Mapping[str, Any], say: Say) -> Prepared:
         lock = environment.get("lock")
@@ -221,14 +243,19 @@ def arguments(lease: Lease, prepared: Prepared) -> list[str]:
     run = lease.spec["run"]
     if "python" in run:
         return [str(prepared.python), "-c", CALL, run["python"]]
-    return [_in_bundle(word, prepared.bundle) for word in run["command"]]
+    return in_bundle(run["command"], prepared.bundle)
 
 
-def _in_bundle(word: str, bundle: Path | None) -> str:
-    # job.json is the job's, even if samples of one lie in the algorithm's folder.
-    if bundle is None or word == "job.json" or word.startswith("-") or ".." in word.split("/"):
-        return word
-    return str(bundle / word) if word and (bundle / word).is_file() else word
+def in_bundle(words: Sequence[str], bundle: Path | None, place: Path | None = None) -> list[str]:
+    """Words that name a file of the bundle as the file's path, where the program sees the bundle at `place`."""
+
+    def path(word: str) -> str:
+        # job.json is the job's, even if samples of one lie in the algorithm's folder.
+        if bundle is None or word in ("", "job.json") or word.startswith("-") or ".." in word.split("/"):
+            return word
+        return str((place or bundle) / word) if (bundle / word).is_file() else word
+
+    return [path(word) for word in words]
 
 
 def variables(lease: Lease, prepared: Prepared, folder: Path, own: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -237,7 +264,6 @@ def variables(lease: Lease, prepared: Prepared, folder: Path, own: Mapping[str, 
     Only the built-in algorithms, which are part of Armillary, see the runner's variables: a destination's credential may
     be one of them. Of Armillary's own they see none.
     """
-    threads = str(max(1, int(lease.limits.cpu)))
     path = os.pathsep.join([*map(str, prepared.path), "/usr/local/bin", "/usr/bin", "/bin"])
     passed = {
         name: value
@@ -245,22 +271,26 @@ def variables(lease: Lease, prepared: Prepared, folder: Path, own: Mapping[str, 
         if prepared.is_built_in and (not name.startswith("ARMILLARY_") or name.startswith("ARMILLARY_CRASH"))
     }
     kept = {name: own[name] for name in ("TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE") if name in own}
-    set_here = {
-        "PATH": path,
+    set_here = always_set(lease.limits, folder, mark=folder) | {"PATH": path, "PYTHONNOUSERSITE": "1"}
+    if prepared.python_path:
+        set_here["PYTHONPATH"] = os.pathsep.join(map(str, prepared.python_path))
+    return passed | kept | set_here
+
+
+def always_set(limits: Limits, folder: Path, mark: Path) -> dict[str, str]:
+    """What every program finds, in whatever it runs; `folder` is the job's as the program sees it."""
+    threads = str(max(1, int(limits.cpu)))
+    return {
         "HOME": str(folder / "tmp"),
         "TMPDIR": str(folder / "tmp"),
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",  # so that a log is live
-        "PYTHONNOUSERSITE": "1",
         "OMP_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "NUMBA_NUM_THREADS": threads,
-        MARK: str(folder),
+        MARK: str(mark),
     }
-    if prepared.python_path:
-        set_here["PYTHONPATH"] = os.pathsep.join(map(str, prepared.python_path))
-    return passed | kept | set_here
 
 
 def launcher(python: Path, target: str) -> str:

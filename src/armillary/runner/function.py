@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from armillary.runner.cgroup import SAMPLING, Enforcement
 from armillary.runner.family import MARK, Child, Family, descendants
 from armillary.runner.forkserver import MAX_BYTES
 from armillary.runner.lease import Lease
@@ -50,10 +51,11 @@ class Call(Command):
 class FunctionRuntime:
     """Functions as children of parents that have imported them."""
 
-    def __init__(self, family: Family, *, patience_seconds: float = 0.0) -> None:
+    def __init__(self, family: Family, enforcement: Enforcement = SAMPLING, *, patience_seconds: float = 0.0) -> None:
         """`patience_seconds`: how long a job waits for the imports of its parent, rather than doing them itself."""
         self._family = family
-        self._cold = ProcessRuntime(family)
+        self._enforcement = enforcement
+        self._cold = ProcessRuntime(family, enforcement)
         self._patience_seconds = patience_seconds
         self._lock = threading.Lock()
         self._parents: dict[str, _Parent] = {}
@@ -79,7 +81,7 @@ class FunctionRuntime:
         except _ParentGoneError:
             return self._cold.start(command, output)
         limit(child.pid, command.limits)
-        return Running(command, self._family, child, child.pid)
+        return Running(command, self._family, child, child.pid, self._enforcement)
 
     def close(self) -> None:
         """End every parent, and the children that wait for a job."""
@@ -241,7 +243,7 @@ class _Lent:
         return os.dup(self.server.line.fileno())
 
     def measure(self, usage: Usage) -> Why | None:
-        return Running(self.command, self.parent.family, self.server.child, self.pid, self.seen).measure(usage)
+        return Running(self.command, self.parent.family, self.server.child, self.pid, seen=self.seen).measure(usage)
 
     def signal(self, number: signal.Signals) -> None:
         self.is_signalled = True

@@ -6,13 +6,16 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import psutil
 
 from armillary.base import units
 from armillary.base.errors import ArmillaryError, UsageError
+from armillary.runner import equipment
 from armillary.runner.session import Registration
 from armillary.runner.slots import Capacity
 from armillary.runner.worker import Options, Worker
@@ -24,7 +27,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--url", envvar="ARMILLARY_URL", required=True, help="The server.")
+@click.option("--url", envvar="ARMILLARY_URL", default="", help="The server.")
 @click.option("--pool", default="default", help="The pool to work for.")
 @click.option("--token-file", type=_PATH, help="A file with the token (or set ARMILLARY_TOKEN).")
 @click.option("--work", type=_PATH, default=_HERE / "work", help="Where jobs' folders are made.")
@@ -39,6 +42,21 @@ _PATH = click.Path(path_type=Path)
 @click.option("--drain", default="10s", help="After SIGTERM, how long jobs may take to end by themselves.")
 @click.option("--grace", default="30s", help="How long a job may take to stop when it is asked to.")
 @click.option("--checkpoint", envvar="ARMILLARY_CHECKPOINT", default="3m", help="How often checkpoints are saved.")
+@click.option(
+    "--containers",
+    default="auto",
+    envvar="ARMILLARY_CONTAINERS",
+    type=click.Choice(equipment.CONTAINERS),
+    help="What runs jobs in containers; auto takes the first that is installed.",
+)
+@click.option(
+    "--limits",
+    default="auto",
+    envvar="ARMILLARY_LIMITS",
+    type=click.Choice(equipment.LIMITS),
+    help="auto: control groups where this machine lets them be made, and sampling elsewhere.",
+)
+@click.option("--check", is_flag=True, help="Say what this machine offers and how limits are kept, and leave.")
 @click.option("--verbose", is_flag=True, help="Say more.")
 def main(
     url: str,
@@ -56,16 +74,26 @@ def main(
     drain: str,
     grace: str,
     checkpoint: str,
+    containers: str,
+    limits: str,
+    check: bool,
     verbose: bool,
 ) -> None:
     """Run the jobs of a pool on this machine until told to stop (SIGTERM)."""
     faulthandler.register(signal.SIGUSR1)  # `kill -USR1` shows where every thread is
     _log(verbose)
     try:
-        folder = WorkFolder(work.absolute())
+        found = equipment.find(containers, limits)
+        if check:
+            _show(found.told() | {"capacity": _capacity(cpu, memory, disk, work).wire()})
+            return
+        if not url:
+            raise UsageError("There is no server.", "Give --url, or set ARMILLARY_URL.", field="--url")
+        folder = WorkFolder(work.absolute(), found.sweep)
         options = Options(
             url=url,
             token=_token(token_file),
+            equipment=found,
             registration=Registration(pool, _capacity(cpu, memory, disk, work), start),
             folder=folder.path,
             cache_folder=cache.absolute(),
@@ -84,6 +112,11 @@ def main(
     except ArmillaryError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    for name, value in found.items():
+        click.echo(f"{name:<12}{value}")
 
 
 def _token(file: Path | None) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from armillary.base.clock import iso, utc_now
+from armillary.runner.curve import Curve
 from armillary.runner.lease import Lease
 from armillary.runner.verdict import Verdict
 from armillary.runner.watch import Ended
@@ -43,6 +44,7 @@ class Report:
     result: Json | None = None
     outputs: Sequence[Made] = ()
     began_at: datetime = field(default_factory=utc_now)
+    curve: Curve = field(default_factory=Curve)
 
     def wire(self) -> Json:
         """As the server reads it."""
@@ -81,5 +83,8 @@ class Report:
                 "peak_memory_bytes": used.peak_memory_bytes,
                 "read_bytes": used.read_bytes,
                 "written_bytes": used.written_bytes,
+                "disk_bytes": used.disk_bytes,
             }
+            if curve := self.curve.wire():
+                usage["curve"] = curve
         return usage

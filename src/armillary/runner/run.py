@@ -14,7 +14,7 @@ from armillary.algorithms.algorithm import ErrorClass
 from armillary.base.crash import crash_point
 from armillary.base.errors import ArmillaryError, Conflict, NotFound, UsageError
 from armillary.client.upload import GranuleSource
-from armillary.runner import checkpoint, stage_out, watch
+from armillary.runner import checkpoint, keep, stage_out, watch
 from armillary.runner.cache import Cache
 from armillary.runner.environment import Environments, remove_read_only
 from armillary.runner.failure import AttemptError, StoppedError
@@ -22,7 +22,7 @@ from armillary.runner.lease import Lease
 from armillary.runner.log import Log
 from armillary.runner.progress import Progress
 from armillary.runner.report import Made, Report
-from armillary.runner.runtime import Prepared, Runtimes, Usage, Why, choose
+from armillary.runner.runtime import Command, Prepared, Runtimes, Usage, Why, choose
 from armillary.runner.stage_in import Staged, Waiting, stage_in
 from armillary.runner.turn import Turn
 from armillary.runner.verdict import Verdict, clean, read_error, read_small_json, verdict
@@ -43,6 +43,9 @@ class Sink(Protocol):
 
     def save_checkpoint(self, lease: Lease, packed: checkpoint.Packed, /) -> None:
         """Keep a checkpoint for the next attempt."""
+
+    def keep_folder(self, lease: Lease, folder: keep.Folder, /) -> None:
+        """Keep what an attempt left, for people to look at."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def _run(attempt: "_Attempt", orders: Orders) -> Report:
             else Verdict("preempted", ErrorClass.PREEMPTED, "Its worker had to make room before it ran.")
         )
     finally:
+        attempt.keep()
         with attempt.in_no_haste():
             attempt.clean_up()
     return attempt.made
@@ -121,6 +125,7 @@ class _Attempt:
         self.timing = self.made.timing
         self.staged: Staged | None = None
         self.saved: checkpoint.Signature = ()
+        self.command: Command | None = None
 
     def stage_in(self) -> None:
         """The folder, the inputs, the environment, and what an earlier attempt saved."""
@@ -142,7 +147,7 @@ class _Attempt:
     def run(self) -> None:
         """Start the program and see it to its end."""
         runtime = self.runtime
-        command = runtime.command(self.lease, self.prepared, self.folder, self.workplace.grace_seconds)
+        command = self.command = runtime.command(self.lease, self.prepared, self.folder, self.workplace.grace_seconds)
         crash_point("runner.before-start")
         try:
             ended = watch.run(command, runtime, self.orders.log, self._watch())
@@ -191,6 +196,18 @@ class _Attempt:
         if judged.outcome == "failed":
             self.orders.log.note(f"{judged.error_class}: {judged.reason}")
 
+    def keep(self) -> None:
+        """Send what is to be looked at later. To fail at it changes nothing of how the attempt ended."""
+        outcome = self.made.verdict.outcome
+        if self.orders.stop == "gone" or (outcome == "succeeded" and "keep" not in self.lease.spec):
+            return
+        with suppress(OSError, ArmillaryError), self.workplace.turn.left():
+            is_built_in = self.command is not None and self.prepared.is_built_in
+            folder = keep.collect(self.folder, self.lease.spec, outcome, self.command, is_built_in=is_built_in)
+            if folder is not None:
+                self.workplace.sink.keep_folder(self.lease, folder)
+                self.orders.log.note(f"Its folder is kept: `armillary job files {self.lease.job}`.")
+
     def clean_up(self) -> None:
         """Leave nothing on the disk."""
         if not self.workplace.keep_folders:
@@ -220,10 +237,12 @@ class _Attempt:
 
         def started(at: datetime) -> None:
             self.orders.started_at = at
+            self.made.curve.begun = time.monotonic()
             self.orders.on_change()
 
         def sampled(usage: Usage) -> None:
             self.orders.usage = usage
+            self.made.curve.add(usage)
             if (news := progress.read()) is not None:
                 self.orders.progress = news
                 self.orders.on_change()

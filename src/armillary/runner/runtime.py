@@ -16,6 +16,7 @@ from armillary.runner.lease import Lease, Limits
 
 Why = Literal["cancel", "preempt", "gone", "time", "memory", "disk"]
 Kind = Literal["process", "function", "container"]
+MAX_PROCESSES = 4096  # threads count too; no honest job comes near
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,21 @@ class Usage:
 
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    memory_bytes: int = 0  # now
     disk_bytes: int = 0
     read_bytes: int = 0
     written_bytes: int = 0
+
+    def hold(self, memory_bytes: int) -> None:
+        """It holds so much now."""
+        self.memory_bytes = memory_bytes
+        self.peak_memory_bytes = max(self.peak_memory_bytes, memory_bytes)
+
+    def raise_to(self, cpu_seconds: float, read_bytes: int, written_bytes: int) -> None:
+        """It has used so much by now; what processes used that have gone since is not counted twice, nor lost."""
+        self.cpu_seconds = max(self.cpu_seconds, cpu_seconds)
+        self.read_bytes = max(self.read_bytes, read_bytes)
+        self.written_bytes = max(self.written_bytes, written_bytes)
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,7 @@ class End:
     code: int
     strays: int = 0
     passed: Why | None = None  # the limit that ended it, where not the runner but the kernel did
+    problem: AttemptError | None = None  # it never came to run
 
 
 class Program(Protocol):

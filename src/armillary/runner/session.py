@@ -17,6 +17,7 @@ from armillary.client.upload import GranuleSource, Uploader
 from armillary.runner.batch import Batch
 from armillary.runner.checkpoint import Packed
 from armillary.runner.fetch import Fetcher
+from armillary.runner.keep import Folder
 from armillary.runner.lease import Lease, Object
 from armillary.runner.log import Log
 from armillary.runner.report import Report
@@ -109,6 +110,10 @@ class Session:
     def save_checkpoint(self, lease: Lease, packed: Packed) -> None:
         """Keep a checkpoint for the next attempt."""
         self._bytes.put_checkpoint(self.worker, lease.job, lease.number, packed.file, packed.sha256)
+
+    def keep_folder(self, lease: Lease, folder: Folder) -> None:
+        """Keep what an attempt left; not for long where the server is away, as its report waits behind this."""
+        self._calls.put_folder(self.worker, lease.job, lease.number, folder.size_bytes, folder.chunks)
 
     def send_many(self, granules: Sequence[GranuleSource]) -> list[Json | ArmillaryError]:
         """Send the products of one job."""

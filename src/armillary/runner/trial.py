@@ -16,14 +16,16 @@ from armillary.algorithms.algorithm import Algorithm, Input
 from armillary.base.errors import ArmillaryError, UsageError
 from armillary.base.ids import check_name
 from armillary.client.upload import GranuleSource
+from armillary.runner import equipment
 from armillary.runner.cache import Cache
 from armillary.runner.checkpoint import Packed
 from armillary.runner.environment import Environments, Say
+from armillary.runner.equipment import Equipment
 from armillary.runner.family import Family
 from armillary.runner.fetch import copy_verified
 from armillary.runner.function import FunctionRuntime
+from armillary.runner.keep import Folder
 from armillary.runner.lease import InputFile, InputGranule, Lease, Limits, Object
-from armillary.runner.process import ProcessRuntime
 from armillary.runner.run import Orders, Workplace, run
 from armillary.runner.runtime import Prepared, Runtimes
 
@@ -68,11 +70,12 @@ def _run(
 ) -> Json:
     family = Family()
     cache = Cache(cache_folder, CACHE_BYTES, _copy)
-    environments = _FolderEnvironments(cache_folder, cache, family, folder)
+    found = equipment.find()
+    environments = _FolderEnvironments(cache_folder, cache, family, folder, found)
     sink, orders = _Sink(keep), Orders()
     with ThreadPoolExecutor(2) as threads:
-        functions = FunctionRuntime(family, patience_seconds=algorithm.resources.time_seconds)
-        runtimes: Runtimes = {"process": ProcessRuntime(family), "function": functions}
+        functions = FunctionRuntime(family, found.enforcement, patience_seconds=algorithm.resources.time_seconds)
+        runtimes: Runtimes = {**found.runtimes(family), "function": functions}
         workplace = Workplace(work, cache, environments, runtimes, threads, sink)
         report = run(_lease(algorithm, granules, parameters), workplace, orders)
         functions.close()
@@ -103,8 +106,8 @@ def _told(wire: Json, made: list[Json], log: bytes, keep: Path | None) -> Json:
 class _FolderEnvironments(Environments):
     """Takes the algorithm from its folder instead of a bundle."""
 
-    def __init__(self, cache_folder: Path, cache: Cache, family: Family, folder: Path) -> None:
-        super().__init__(cache_folder, cache, family)
+    def __init__(self, cache_folder: Path, cache: Cache, family: Family, folder: Path, found: Equipment) -> None:
+        super().__init__(cache_folder, cache, family, fetch_image=found.fetch_image(family))
         self._bundle = folder.resolve()
 
     def known(self, lease: Lease) -> Prepared | None:  # noqa: ARG002
@@ -137,6 +140,11 @@ class _Sink:
 
     def save_checkpoint(self, _: Lease, packed: Packed) -> None:
         """Nothing comes after a trial."""
+
+    def keep_folder(self, _: Lease, folder: Folder) -> None:
+        """What a failure left goes beside the log."""
+        if self.keep is not None:
+            shutil.copytree(folder.root, self.keep / "folder", symlinks=True, ignore=shutil.ignore_patterns("inputs"))
 
 
 # What the folder says ----------------------------------------------------------------------------------------------

@@ -89,11 +89,13 @@ class _Running:
                 self._follow(descriptor)
         finally:
             os.close(descriptor)
+        ended_at, run_seconds = utc_now(), time.monotonic() - self.begun
         end = self.program.end(self.usage)
-        run_seconds = time.monotonic() - self.begun
         self._read_output()
+        if end.problem is not None and self.stopped is None:
+            raise end.problem
         stopped = self.stopped or end.passed
-        return Ended(end.code, stopped, end.strays, self.started_at, utc_now(), run_seconds, self.usage)
+        return Ended(end.code, stopped, end.strays, self.started_at, ended_at, run_seconds, self.usage)
 
     def _follow(self, descriptor: int) -> None:
         poll = select.poll()

@@ -16,13 +16,13 @@ from armillary.base.clock import iso
 from armillary.base.crash import crash_point
 from armillary.base.errors import ArmillaryError, TransientError
 from armillary.client.upload import GranuleSource
-from armillary.runner import checkpoint
+from armillary.runner import checkpoint, keep
 from armillary.runner.cache import Cache
 from armillary.runner.environment import Environments
+from armillary.runner.equipment import Equipment
 from armillary.runner.family import Family
 from armillary.runner.function import FunctionRuntime
 from armillary.runner.lease import Key, Lease, read_lease
-from armillary.runner.process import ProcessRuntime
 from armillary.runner.report import Report
 from armillary.runner.run import Orders, Workplace, run
 from armillary.runner.runtime import Why
@@ -49,6 +49,7 @@ class Options:
     folder: Path
     cache_folder: Path
     cache_bytes: int
+    equipment: Equipment
     once: bool = False
     idle_exit_seconds: float | None = None
     drain_seconds: float = 10.0
@@ -355,13 +356,15 @@ class Worker:
     def _make_workplace(self) -> Workplace:
         options = self._options
         family = Family(is_whole=True)
-        self._functions = FunctionRuntime(family)
+        self._functions = FunctionRuntime(family, options.equipment.enforcement)
         cache = Cache(options.cache_folder, options.cache_bytes, fetch_through(self._current))
         return Workplace(
             folder=options.folder,
             cache=cache,
-            environments=Environments(options.cache_folder, cache, family),
-            runtimes={"process": ProcessRuntime(family), "function": self._functions},
+            environments=Environments(
+                options.cache_folder, cache, family, fetch_image=options.equipment.fetch_image(family)
+            ),
+            runtimes={**options.equipment.runtimes(family), "function": self._functions},
             threads=ThreadPoolExecutor(8, thread_name_prefix="fetch"),
             sink=_ServerSink(self._session_of),
             grace_seconds=options.grace_seconds,
@@ -393,3 +396,7 @@ class _ServerSink:
     def save_checkpoint(self, lease: Lease, packed: checkpoint.Packed) -> None:
         """Keep a checkpoint."""
         self._session_of(lease).save_checkpoint(lease, packed)
+
+    def keep_folder(self, lease: Lease, folder: keep.Folder) -> None:
+        """Keep what an attempt left."""
+        self._session_of(lease).keep_folder(lease, folder)

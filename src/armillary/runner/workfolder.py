@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from armillary.base.crash import crash_point
@@ -18,11 +19,12 @@ LOCK = ".lock"
 class WorkFolder:
     """Held by a lock as long as this process lives."""
 
-    def __init__(self, parent: Path) -> None:
+    def __init__(self, parent: Path, end_leftovers: Callable[[Path], None] = lambda _: None) -> None:
+        """`end_leftovers` ends what a dead runner's jobs left running outside of its processes' reach."""
         try:
             parent.mkdir(parents=True, exist_ok=True)
             with _locked(parent / LOCK):  # so that nobody sweeps a folder between its making and its locking
-                sweep(parent)
+                sweep(parent, end_leftovers)
                 self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
                 self._handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 fcntl.flock(self._handle, fcntl.LOCK_EX)
@@ -39,7 +41,7 @@ class WorkFolder:
         os.close(self._handle)
 
 
-def sweep(parent: Path) -> None:
+def sweep(parent: Path, end_leftovers: Callable[[Path], None] = lambda _: None) -> None:
     """End what dead runners' jobs left running, and remove their folders."""
     for folder in parent.glob(f"{PREFIX}*"):
         try:
@@ -51,6 +53,7 @@ def sweep(parent: Path) -> None:
         except BlockingIOError:
             os.close(handle)
             continue  # its runner lives
+        end_leftovers(folder)
         kill_leftovers(folder)
         crash_point("runner.before-sweep")
         remove_read_only(folder)

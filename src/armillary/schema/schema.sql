@@ -383,6 +383,17 @@ CREATE TABLE public.job_transition (
     to_state text NOT NULL
 );
 
+CREATE TABLE public.kept_folder (
+    job_id uuid NOT NULL,
+    number integer NOT NULL,
+    key text NOT NULL,
+    files jsonb NOT NULL,
+    is_whole boolean NOT NULL,
+    size_bytes bigint,
+    kept_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE public.log_chunk (
     job_id uuid NOT NULL,
     number integer NOT NULL,
@@ -661,6 +672,12 @@ ALTER TABLE ONLY public.job_queue
 ALTER TABLE ONLY public.job_transition
     ADD CONSTRAINT job_transition_pkey PRIMARY KEY (from_state, to_state);
 
+ALTER TABLE ONLY public.kept_folder
+    ADD CONSTRAINT kept_folder_key_key UNIQUE (key);
+
+ALTER TABLE ONLY public.kept_folder
+    ADD CONSTRAINT kept_folder_pkey PRIMARY KEY (job_id, number);
+
 ALTER TABLE ONLY public.log_chunk
     ADD CONSTRAINT log_chunk_pkey PRIMARY KEY (job_id, number, "position", leased_at);
 
@@ -774,6 +791,8 @@ CREATE UNIQUE INDEX job_queue_twin ON public.job_queue USING btree (identity, "g
 CREATE INDEX job_queue_waiting ON public.job_queue USING btree (pool, priority DESC, ready_at, job_id) WHERE (worker_id IS NULL);
 
 CREATE INDEX job_twin ON public.job USING btree (identity, id DESC);
+
+CREATE INDEX kept_folder_expires_at_idx ON public.kept_folder USING btree (expires_at);
 
 CREATE INDEX rule_wake_due ON public.rule_wake USING btree (due_at, id);
 

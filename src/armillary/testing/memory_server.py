@@ -43,6 +43,7 @@ class MemoryServer:
         self.refuse: set[tuple[str, int]] = set()  # leases whose reports are refused
         self.logs: dict[tuple[str, int], dict[int, bytes]] = {}
         self.checkpoints: dict[str, bytes] = {}
+        self.folders: dict[str, bytes] = {}
         self.calls: list[tuple[str, str]] = []
         self.fault: Fault = lambda _method, _path: None
         self.changed = threading.Condition()
@@ -218,6 +219,9 @@ class MemoryServer:
                 return {"refused": []}
             case ["POST", "finish"]:
                 return {"results": [self._finish(report) for report in json.loads(body)["reports"]]}
+            case ["PUT", "folders", job, _]:
+                self.folders[job] = body
+                return None
             case ["PUT", "checkpoints", job, _]:
                 assert hashlib.sha256(body).hexdigest() == headers["Armillary-SHA256"]
                 self.checkpoints[job] = body

@@ -11,7 +11,7 @@ from armillary.base.db import Database, Row
 from armillary.base.storage import Store, object_key
 
 LATE = timedelta(minutes=2)  # what a sweep should long have done
-PREFIXES = ("bundles/", "checkpoints/")  # keys that belong to other rows than uploads
+PREFIXES = ("bundles/", "checkpoints/", "kept/")  # keys that belong to other rows than uploads
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,28 @@ async def orphan_bytes(database: Database, store: Store, _checksums: bool) -> As
         yield finding
 
 
+async def kept_folders(database: Database, store: Store, _checksums: bool) -> AsyncIterator[Finding | None]:
+    """Every folder that is kept has its bytes, none is past its time, and every byte under their keys has a row."""
+    async with database.transaction() as tx:
+        rows = await tx.rows(
+            "select *, expires_at + %(late)s < armillary_now() as is_late from kept_folder", {"late": LATE}
+        )
+    sizes = await store.sizes([row["key"] for row in rows])
+    for row in rows:
+        subject = f"job:{row['job_id']}, attempt {row['number']}"
+        if row["is_late"]:
+            remedy = "Is the watchdog's role running? It deletes such folders."
+            yield Finding("kept", subject, f"Its folder is kept past its time ({row['expires_at']}).", remedy)
+        elif row["size_bytes"] is not None and sizes[row["key"]] != row["size_bytes"]:
+            yield Finding("kept", subject, f"The bytes of its folder are missing ({row['key']}).", "It goes in time.")
+        else:
+            yield None
+    known = set(sizes)
+    async for key, _size in store.list("kept/"):
+        if key not in known:
+            yield Finding("kept", key, "These bytes of a kept folder belong to no row.", "Delete them.")
+
+
 async def _orphans(database: Database, keys: list[str]) -> list[Finding | None]:
     prefixes = {key: "/".join(key.split("/")[:3]) for key in keys}
     async with database.transaction() as tx:
@@ -135,6 +157,7 @@ async def _pages(database: Database, sql: str) -> AsyncIterator[Row]:
 CHECKS: dict[str, Check] = {
     "bytes": missing_bytes,
     "orphans": orphan_bytes,
+    "kept": kept_folders,
     "uploads": _check(
         "uploads",
         """select id::text as subject, expires_at from upload where state = 'open' and expires_at + %(late)s < armillary_now()""",
