@@ -43,7 +43,7 @@ async def test_success_publishes_outputs_states_provenance_and_event_together(wo
         assert await tx.value("select count(*) from generated") == await tx.value("select count(*) from used") == 1
         kinds = [event["kind"] for event in await events.history(tx, f"job:{lease.job_id}")]
         assert kinds == ["job.submitted", "job.finished"]
-        assert await tx.value("select count(*) from wake where subject = %s", [f"job:{lease.job_id}"]) == 1
+        assert await tx.value("select count(*) from wake where subject = %s", [f"job:{lease.job_id}"]) == 0  # it delivers nothing
 
 
 async def test_a_repeated_report_is_recorded_once(world, leased):
