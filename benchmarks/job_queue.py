@@ -121,7 +121,7 @@ def claimer(database: Database, actor: Any, size: int) -> Work:
 
     async def work() -> int:
         async with database.transaction() as tx:
-            leases, _ = await workers.lease(tx, actor.worker_id, FREE, size)
+            leases, _ = await workers.lease(tx, actor.worker_id, FREE, size) or ([], False)
         reports = [Report(one.job_id, one.number, AttemptOutcome.SUCCEEDED, exit_code=0) for one in leases]
         results = await database.retry(lambda tx: workers.finish(tx, actor, actor.worker_id, reports))
         assert all(result.outcome == "recorded" for result in results)

@@ -100,7 +100,7 @@ async def test_another_group_sees_and_changes_nothing(world, ask, tmp_path):
     names = {
         "collection": "scene", "granule": "hidden-scene", "item": "hidden-scene", "job": str(job), "number": "1", "pool": "default",
         "worker": str(worker.worker_id), "rule": "hidden-rule", "delivery": str(job), "upload_id": str(job),
-        "kind": "rule", "id": "hidden-rule", "sha256": "0" * 64, "path:path": "data.bin", "key:path": await first_key(world),
+        "kind": "rule", "id": "hidden-rule", "operation": str(job), "algorithm": "stats", "sha256": "0" * 64, "path:path": "data.bin", "key:path": await first_key(world),
     }  # fmt: skip
     free = {"cpu": 1, "memory_bytes": 1, "disk_bytes": 1}
     bodies = {
@@ -111,6 +111,8 @@ async def test_another_group_sees_and_changes_nothing(world, ask, tmp_path):
         "/api/uploads": {"uploads": [{"collection": "scene", "granule": "new"}], "proof": None},
         "/api/definitions": {"documents": [{"kind": "collection", "id": "scene", "title": "Eve's"}]},
         "/api/jobs/{job}/priority": {"priority": 9},
+        "/api/algorithms/{algorithm}/pause": {"reason": "x"},
+        "/api/algorithms/{algorithm}/resume": {},
         "/api/pools/{pool}/drain": {"reason": "x"},
         "/api/pools/{pool}/workers": {"host": "h", "pid": 1, "protocol": 1, "capacity": free},
         "/api/workers/{worker}/lease": {"free": free, "count": 1, "wait_seconds": 0},

@@ -43,7 +43,8 @@ async def test_success_publishes_outputs_states_provenance_and_event_together(wo
         assert await tx.value("select count(*) from generated") == await tx.value("select count(*) from used") == 1
         kinds = [event["kind"] for event in await events.history(tx, f"job:{lease.job_id}")]
         assert kinds == ["job.submitted", "job.finished"]
-        assert await tx.value("select count(*) from wake where subject = %s", [f"job:{lease.job_id}"]) == 0  # it delivers nothing
+        # It delivers nothing, so nobody has to be told.
+        assert await tx.value("select count(*) from wake where subject = %s", [f"job:{lease.job_id}"]) == 0
 
 
 async def test_a_repeated_report_is_recorded_once(world, leased):

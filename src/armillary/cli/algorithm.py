@@ -118,3 +118,52 @@ def _parameter(name: str, part: dict[str, Any]) -> str:
     default = f" = {part['default']}" if "default" in part else ""
     about = f"  {part['description']}" if part.get("description") else ""
     return f"{name}: {part.get('type', 'any')}{default}{about}"
+
+
+@algorithm.command("pause", epilog='Example:  armillary algorithm pause insar --reason "The orbits of May are wrong"')
+@click.argument("algorithm_id", metavar="ALGORITHM")
+@click.option("--version", help="A version, or its beginning; the newest unless given.")
+@click.option("--reason", default="", help="Why; shown with every job that waits for it.")
+@pass_context
+def pause(context: Context, algorithm_id: str, version: str | None, reason: str) -> None:
+    """Hold the jobs of an algorithm, those to come included. What runs goes on."""
+    from armillary.client.client import segment
+
+    with context.client() as client:
+        body = {"version": version, "reason": reason}
+        client.call("POST", f"/api/algorithms/{segment(algorithm_id)}/pause", body=body)
+    click.echo(f"{algorithm_id} is paused; `armillary algorithm resume {algorithm_id}` lets its jobs run again.")
+
+
+@algorithm.command("resume", epilog="Example:  armillary algorithm resume insar")
+@click.argument("algorithm_id", metavar="ALGORITHM")
+@click.option("--version", help="A version, or its beginning; the newest unless given.")
+@pass_context
+def resume(context: Context, algorithm_id: str, version: str | None) -> None:
+    """Let the jobs of a paused algorithm run again."""
+    from armillary.client.client import segment
+
+    with context.client() as client:
+        answer = client.call("POST", f"/api/algorithms/{segment(algorithm_id)}/resume", body={"version": version})
+    click.echo(f"{algorithm_id} runs again; {answer['released']} jobs were held.")
+
+
+@algorithm.command("paused", epilog="Example:  armillary algorithm paused")
+@json_option
+@pass_context
+def paused(context: Context, as_json: bool) -> None:
+    """List paused algorithms: why, by whom and since when."""
+    with context.client() as client:
+        found = client.call("GET", "/api/pauses")["pauses"]
+    show_list(
+        found,
+        [
+            ("algorithm", "algorithm"),
+            ("version", "version"),
+            ("paused", lambda row: when(row["paused_at"])),
+            ("by", "paused_by"),
+            ("reason", "reason"),
+        ],
+        as_json=as_json,
+        nothing="No algorithm is paused.",
+    )

@@ -105,7 +105,7 @@ def run(
 
 @click.command(
     cls=Verb,
-    short_help="What jobs cost, by day, group, algorithm, ….",
+    short_help="What jobs cost, by day, group, algorithm and more.",
     epilog="Examples:  armillary cost --by day   armillary cost --by group,day,algorithm --since 2026-03-01",
 )
 @click.option(
@@ -336,7 +336,7 @@ def selection_options(command: Command) -> Command:
 @selection_options
 @json_option
 @pass_context
-def cancel(context: Context, as_json: bool, **selection: Any) -> None:
+def cancel(context: Context, /, as_json: bool, **selection: Any) -> None:
     """Cancel jobs: at once while they wait, through their worker while they run."""
     _act(context, "cancel", as_json, selection)
 
@@ -348,7 +348,7 @@ def cancel(context: Context, as_json: bool, **selection: Any) -> None:
 @selection_options
 @json_option
 @pass_context
-def retry(context: Context, as_json: bool, **selection: Any) -> None:
+def retry(context: Context, /, as_json: bool, **selection: Any) -> None:
     """Try jobs again that failed or were cancelled."""
     _act(context, "retry", as_json, selection)
 
@@ -359,7 +359,7 @@ def retry(context: Context, as_json: bool, **selection: Any) -> None:
 @selection_options
 @json_option
 @pass_context
-def hold(context: Context, as_json: bool, **selection: Any) -> None:
+def hold(context: Context, /, as_json: bool, **selection: Any) -> None:
     """Keep waiting jobs from running."""
     _act(context, "hold", as_json, selection)
 
@@ -372,7 +372,7 @@ def hold(context: Context, as_json: bool, **selection: Any) -> None:
 @click.option("--now", is_flag=True, help="Even if jobs that it runs after have not ended; for jobs by their ids.")
 @json_option
 @pass_context
-def release(context: Context, as_json: bool, now: bool, **selection: Any) -> None:
+def release(context: Context, /, as_json: bool, now: bool, **selection: Any) -> None:
     """Let held jobs run."""
     _act(context, "release", as_json, selection, {"now": now})
 
@@ -384,7 +384,7 @@ def release(context: Context, as_json: bool, now: bool, **selection: Any) -> Non
 @click.argument("priority", metavar="NUMBER", type=int)
 @json_option
 @pass_context
-def priority(context: Context, priority: int, as_json: bool, **selection: Any) -> None:
+def priority(context: Context, /, priority: int, as_json: bool, **selection: Any) -> None:
     """Move waiting jobs within their queue; larger goes first."""
     _act(context, "priority", as_json, selection, {"priority": priority})
 
@@ -396,7 +396,7 @@ def priority(context: Context, priority: int, as_json: bool, **selection: Any) -
 @click.argument("pool", metavar="POOL")
 @json_option
 @pass_context
-def move(context: Context, pool: str, as_json: bool, **selection: Any) -> None:
+def move(context: Context, /, pool: str, as_json: bool, **selection: Any) -> None:
     """Move waiting jobs to another pool."""
     _operate(context, "move", as_json, selection, {"pool": pool})
 
@@ -409,7 +409,7 @@ def move(context: Context, pool: str, as_json: bool, **selection: Any) -> None:
 @selection_options
 @json_option
 @pass_context
-def purge(context: Context, as_json: bool, **selection: Any) -> None:
+def purge(context: Context, /, as_json: bool, **selection: Any) -> None:
     """Delete ended jobs and their logs; products, provenance, attempts and what they cost stay."""
     _operate(context, "purge", as_json, selection, {})
 

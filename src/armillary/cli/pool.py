@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from armillary.base.units import human_size
-from armillary.cli.context import Context, json_option, pass_context
+from armillary.cli.context import Context, Id, json_option, pass_context
 from armillary.cli.group import Noun
 from armillary.cli.output import Column, counts, show_fields, show_json, show_list, when
 
@@ -120,3 +120,15 @@ def _capacity(row: Mapping[str, Any]) -> str:
     if not capacity:
         return ""
     return f"{capacity['cpu']:g} CPUs, {human_size(capacity['memory_bytes'])}"
+
+
+@worker.command("release", epilog="Example:  armillary worker release 01991f3c-…")
+@click.argument("worker_id", metavar="WORKER", type=Id("worker"))
+@pass_context
+def worker_release(context: Context, worker_id: str) -> None:
+    """Take a quarantined worker back, once what made it fail is mended."""
+    from armillary.client.client import segment
+
+    with context.client() as client:
+        client.call("POST", f"/api/workers/{segment(worker_id)}/release")
+    click.echo(f"Worker {worker_id} is given work again.")

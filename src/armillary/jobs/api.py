@@ -12,6 +12,7 @@ from pydantic import Field
 
 from armillary.accounts.actor import Actor
 from armillary.accounts.api import SignedIn
+from armillary.algorithms.register import resolve
 from armillary.base import clock, events, units
 from armillary.base.clock import iso
 from armillary.base.db import Row, Transaction
@@ -20,13 +21,14 @@ from armillary.base.http import Web, Wire
 from armillary.base.wakes import JOBS
 from armillary.granules.granule import Reference
 from armillary.jobs import cancel as cancelling
-from armillary.jobs import cost, find, kept, logs, steer
+from armillary.jobs import cost, find, kept, logs, pause, steer
 from armillary.jobs.find import Job
 from armillary.jobs.job import CURRENT, DEFAULT_POOL, JobRequest
 from armillary.jobs.select import Selection
 from armillary.jobs.submit import submit, submit_many
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
+pauses = APIRouter(prefix="/api", tags=["jobs"])
 
 LONGEST_WAIT_SECONDS = 60.0
 
@@ -321,3 +323,36 @@ def _reference(role: str, one: str | GranuleWire) -> Reference:
     if not slash or not collection or not granule:
         raise UsageError(f"{one!r} names no granule.", "Write collection/id.", field=f"inputs.{role}")
     return Reference(collection, granule, CURRENT)
+
+
+# Pauses --------------------------------------------------------------------------------------------------------
+
+
+class PauseWire(Wire):
+    """Which version of an algorithm to pause or resume, and why."""
+
+    version: str | None = None
+    reason: str = Field("", max_length=1000)
+
+
+@pauses.get("/pauses")
+async def all_pauses(web: Web, actor: SignedIn) -> dict[str, Any]:
+    """Algorithms that are paused, each with its reason."""
+    async with web.database.transaction() as tx:
+        rows = await pause.paused(tx, actor)
+    return {"pauses": [row | {"paused_at": iso(row["paused_at"])} for row in rows]}
+
+
+@pauses.post("/algorithms/{algorithm}/pause", status_code=204)
+async def pause_algorithm(web: Web, actor: SignedIn, algorithm: str, body: PauseWire) -> None:
+    """Hold the jobs of an algorithm's version, those to come included; what runs goes on."""
+    async with web.database.transaction() as tx:
+        found = await resolve(tx, actor, algorithm, body.version)
+        await pause.pause(tx, actor, found, body.reason or f"{actor.account} paused it.")
+
+
+@pauses.post("/algorithms/{algorithm}/resume")
+async def resume_algorithm(web: Web, actor: SignedIn, algorithm: str, body: PauseWire) -> dict[str, Any]:
+    """Let the jobs of a paused version run."""
+    async with web.database.transaction() as tx:
+        return {"released": await pause.resume(tx, actor, await resolve(tx, actor, algorithm, body.version))}

@@ -115,7 +115,9 @@ async def _end(
 
 
 def _result(key: tuple[UUID, int], ending: Ending, problem: ArmillaryError | None) -> Result:
-    return Result(*key, "problem", ending.reason, problem.problem()) if problem else Result(*key, "recorded")
+    if problem:
+        return Result(*key, "problem", ending.reason, problem.problem(), ending)
+    return Result(*key, "recorded", ending=ending)
 
 
 def check_outputs(algorithm: Algorithm, report: Report) -> None:

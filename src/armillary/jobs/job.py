@@ -183,6 +183,7 @@ class Result:
     outcome: Literal["recorded", "refused", "problem"]
     reason: str = ""
     problem: Mapping[str, Any] | None = None
+    ending: Ending | None = None  # what was written, if it was this report that was recorded
 
 
 def resources_json(resources: Resources) -> dict[str, Any]:

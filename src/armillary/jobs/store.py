@@ -363,8 +363,8 @@ async def lock(tx: Transaction, job: UUID, scope: dict[str, Any]) -> Row | None:
     await tx.execute("select from job_queue where job_id = %s for update", [job])
     return await tx.row(
         f"""select job.id, job.version, job.state, job.identity, job.twins, job.pool, job.priority, job.resources,
-                   job.attempts, job.algorithm, job.algorithm_version, job.cause, job."group", queue.worker_id, queue.stop,
-                   queue.is_held, queue.waits
+                   job.attempts, job.failures, job.algorithm, job.algorithm_version, job.cause, job."group",
+                   queue.worker_id, queue.stop, queue.is_held, queue.waits
             from job left join job_queue as queue on queue.job_id = job.id
             where job.id = %(job)s and {VISIBLE.replace('"group"', 'job."group"')} for update of job""",
         scope | {"job": job},
@@ -423,6 +423,11 @@ async def enqueue_again(tx: Transaction, jobs: Sequence[UUID], reason: str) -> i
         [reason, list(jobs)],
     )
     return count
+
+
+async def set_failures(tx: Transaction, job: UUID, failures: int) -> None:
+    """How many failures of a locked job count."""
+    await tx.execute("update job set failures = %s where id = %s", [failures, job])
 
 
 async def set_stop(tx: Transaction, job: UUID, reason: str) -> None:
@@ -600,6 +605,94 @@ async def _tell_late(tx: Transaction, reasons: Mapping[UUID, str], stop: str) ->
                           'attempt', attempts, 'state', state, 'reason', reason, 'cause', cause))
            from told""",
         [list(reasons), list(reasons.values())],
+    )
+
+
+# Pauses --------------------------------------------------------------------------------------------------------
+
+
+async def set_pause(tx: Transaction, digest: str, reason: str, account: str) -> int | None:
+    """Pause an algorithm's version; the pause's new version, or None if it is paused already."""
+    version: int | None = await tx.value(
+        """insert into algorithm_pause (digest, reason, paused_by) values (%s, %s, %s)
+           on conflict (digest) do update set is_paused = true, version = algorithm_pause.version + 1,
+               reason = excluded.reason, paused_by = excluded.paused_by, paused_at = armillary_now()
+           where not algorithm_pause.is_paused returning version""",
+        [digest, reason, account],
+    )
+    return version
+
+
+async def end_pause(tx: Transaction, digest: str) -> int | None:
+    """End a pause; its new version, or None if there was none."""
+    version: int | None = await tx.value(
+        """update algorithm_pause set is_paused = false, version = version + 1
+           where digest = %s and is_paused returning version""",
+        [digest],
+    )
+    return version
+
+
+async def pauses(tx: Transaction, scope: dict[str, Any]) -> list[Row]:
+    """Every pause, the newest first."""
+    return await tx.rows(
+        f"""select algorithm.id as algorithm, algorithm.version, pause.digest, pause.reason, paused_by, paused_at
+            from algorithm_pause as pause join algorithm using (digest)
+            where is_paused and {VISIBLE} order by paused_at desc""",
+        scope,
+    )
+
+
+async def hold_paused(tx: Transaction) -> int:
+    """Hold the queued jobs of paused algorithms; one that somebody released since is let through."""
+    return int(
+        await tx.value(
+            """with waiting as (
+                   select queue.job_id, 'Its algorithm is paused: ' || pause.reason as reason
+                   from algorithm_pause as pause
+                       join job on job.algorithm_digest = pause.digest and job.state = 'queued'
+                       join job_queue as queue on queue.job_id = job.id
+                   where pause.is_paused and queue.worker_id is null and not queue.is_paused
+                   order by queue.job_id for update of queue skip locked),
+               stopped as (
+                   update job_queue as queue set ready_at = 'infinity', is_paused = true
+                   from waiting where queue.job_id = waiting.job_id),
+               held as (
+                   update job set state = 'held', version = version + 1, reason = waiting.reason
+                   from waiting where job.id = waiting.job_id returning job.id, job.version, job."group", job.reason),
+               told as (
+                   select armillary_emit_all(array_agg('job:' || id), array_agg(version), array_agg('job.held'::text),
+                              array_agg('system:pools'::text), array_agg("group"),
+                              array_agg(jsonb_build_object('job', id, 'state', 'held', 'reason', reason)))
+                   from held having count(*) > 0)
+               select count(*) + 0 * (select count(*) from told) from held"""
+        )
+    )
+
+
+async def release_paused(tx: Transaction, digest: str, reason: str) -> int:
+    """Queue again what was held by an algorithm's pause."""
+    return int(
+        await tx.value(
+            """with waiting as (
+                   select queue.job_id from job_queue as queue join job on job.id = queue.job_id
+                   where queue.is_paused and not queue.is_held and job.state = 'held'
+                       and job.algorithm_digest = %(digest)s
+                   order by queue.job_id for update of queue),
+               freed as (
+                   update job_queue as queue set ready_at = armillary_now(), is_paused = false
+                   from waiting where queue.job_id = waiting.job_id),
+               queued as (
+                   update job set state = 'queued', version = version + 1, reason = %(reason)s
+                   from waiting where job.id = waiting.job_id returning job.id, job.version, job."group"),
+               told as (
+                   select armillary_emit_all(array_agg('job:' || id), array_agg(version), array_agg('job.released'::text),
+                              array_agg('system:pools'::text), array_agg("group"),
+                              array_agg(jsonb_build_object('job', id, 'state', 'queued')))
+                   from queued having count(*) > 0)
+               select count(*) + 0 * (select count(*) from told) from queued""",
+            {"digest": digest, "reason": reason},
+        )
     )
 
 

@@ -28,10 +28,10 @@ from armillary.jobs import checkpoints, kept, logs, queue
 from armillary.jobs.job import AttemptOutcome, Report, ReportedOutput, resources_json
 from armillary.jobs.logs import Chunk
 from armillary.jobs.queue import Beat, Lease, LeasedInput
-from armillary.pools import define, store
+from armillary.pools import define, judge, store
 from armillary.pools import worker as workers
 from armillary.pools.pool import Arrival, Pulse, Worker, pulse
-from armillary.pools.waiting import Commanded, Waiting
+from armillary.pools.waiting import BARRED, Barred, Commanded, Waiting
 from armillary.pools.worker import Commands
 
 router = APIRouter(prefix="/api", tags=["pools"])
@@ -235,6 +235,17 @@ async def drain(web: Web, actor: SignedIn, pool: str, worker: UUID, body: LeaveW
         await workers.drain(tx, worker, body.reason or f"{actor.account} drains it.")
 
 
+@router.post("/workers/{worker}/release", status_code=204)
+async def release(web: Web, actor: SignedIn, worker: UUID) -> None:
+    """Take a quarantined worker back: its failures are forgotten and it is given work again."""
+    async with web.database.transaction() as tx:
+        found = await store.state(tx, worker)
+        if found is None:
+            raise NotFound(f"There is no worker {worker}.", "`armillary worker list` shows those that are.")
+        permit(actor, "change", (await define.row(tx, actor, found["pool"]))["group"])
+        await judge.release(tx, actor, worker)
+
+
 # Workers -------------------------------------------------------------------------------------------------------
 
 
@@ -260,12 +271,15 @@ async def lease(web: Web, actor: SignedIn, worker: UUID, body: LeaseWire, reques
     pool = _own(actor, worker)
     free = body.free.resources()
 
-    async def look() -> tuple[list[Lease], bool] | None:
+    async def look() -> tuple[list[Lease], bool] | Barred | None:
         # A caller that has gone away must not be given work that nobody would hear of.
         if await request.is_disconnected():
             return [], False
         async with web.database.transaction() as tx:
-            leases, is_draining = await workers.lease(tx, worker, free, body.count)
+            found = await workers.lease(tx, worker, free, body.count)
+        if found is None:
+            return BARRED
+        leases, is_draining = found
         return (leases, is_draining) if leases or is_draining else None
 
     seconds = min(body.wait_seconds, LONGEST_WAIT_SECONDS)

@@ -12,7 +12,7 @@ from armillary.base import units
 from armillary.base.errors import UsageError
 from armillary.base.ids import check_name
 
-WorkerState = Literal["live", "draining", "gone"]
+WorkerState = Literal["live", "draining", "quarantined", "gone"]
 PROTOCOLS = (1,)  # this server's, and the one before once there is one
 MAX_WORKERS = 100_000
 BEATS_PER_SECOND = 100  # of all workers together, a tenth of a core; a larger fleet beats more slowly

@@ -17,9 +17,9 @@ from armillary.base.errors import ArmillaryError
 from armillary.base.ids import new_id
 from armillary.base.settings import PoolSettings
 from armillary.base.units import human_size
-from armillary.jobs import queue
+from armillary.jobs import pause, queue
 from armillary.jobs.queue import Demand
-from armillary.pools import store, worker
+from armillary.pools import judge, store, worker
 from armillary.pools.autoscale import Plan, plan
 from armillary.pools.pool import Pool, Start, fits, read
 from armillary.pools.provider import Known, PoolProvider, StartRequest
@@ -58,6 +58,8 @@ class Reconciler:
         async with self.database.transaction() as tx:
             await _check(tx, epoch)
             await worker.expire(tx, self.settings.time_to_live)
+            await judge.judge(tx)
+            await pause.hold_paused(tx)
             starts = await store.starts(tx)
         living = await self._living(starts)
         async with self.database.transaction() as tx:
@@ -143,6 +145,9 @@ def decide(fleet: Fleet) -> Plan:
     """What to change about a pool."""
     if fleet.pool.provider is None:
         return Plan()
+    apart = sum(start.worker_state == "quarantined" for start in fleet.starts)
+    if apart >= max(3, fleet.pool.max_workers):
+        return Plan(reason=f"{apart} of its workers are quarantined: more would go the same way.")
     change = plan(fleet.pool, fleet.size, fleet.demand, fleet.starts, fleet.cost_today)
     return change if fleet.may_start or not change.start else Plan(reason="Its last workers ended at once.")
 

@@ -1,7 +1,7 @@
 """The SQL of pools, their workers and what their providers started."""
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -66,9 +66,77 @@ async def touch(
                idle_since = case when %(idle)s then coalesce(idle_since, armillary_now())
                                  when not %(idle)s then null else idle_since end
            where id = %(worker)s and state <> 'gone'
-           returning pool, host, state, capacity,
+           returning pool, host, state, capacity, streak, record, armillary_now() as now,
+               trial_at is not null as is_on_trial, coalesce(trial_at > armillary_now(), false) as is_suspect,
                (select (spec->'scale'->>'cost_per_hour')::float8 from pool where pool.id = worker.pool) as price""",
         {"worker": worker, "idle": is_idle, "silent_after": silent_after},
+    )
+
+
+async def set_conduct(
+    tx: Transaction, worker: UUID, streak: Sequence[Any], record: Mapping[str, Any], trial_at: datetime | str | None
+) -> None:
+    """How a worker has done, and from when on it may be given work again."""
+    await tx.execute(
+        "update worker set streak = %s, record = %s, trial_at = %s where id = %s",
+        [jsonb(streak), jsonb(record), trial_at, worker],
+    )
+
+
+async def to_judge(tx: Transaction) -> list[Row]:
+    """Workers whose failures nobody has judged yet; locked."""
+    return await tx.rows(
+        """select id, pool, host, streak, record, armillary_now() as now from worker
+           where trial_at = 'infinity' and state = 'live' order by id for update skip locked"""
+    )
+
+
+async def conducts(tx: Transaction, digests: Sequence[str]) -> list[Row]:
+    """How workers have done that ran one of these algorithms lately, those that are gone since an hour included."""
+    return await tx.rows(
+        """select id, pool, state, streak, record from worker
+           where (state <> 'gone' or ended_at > armillary_now() - interval '1 hour') and record->'tallies' ?| %s""",
+        [list(digests)],
+    )
+
+
+async def forgive(tx: Transaction, digest: str) -> None:
+    """Forget the failures of an algorithm in every worker's streak: they were not the workers' fault."""
+    await tx.execute(
+        """update worker set trial_at = null, streak = (
+               select coalesce(jsonb_agg(failure order by position), '[]')
+               from jsonb_array_elements(streak) with ordinality as s (failure, position)
+               where failure->>'digest' <> %(digest)s)
+           where state <> 'gone' and streak @> jsonb_build_array(jsonb_build_object('digest', %(digest)s::text))""",
+        {"digest": digest},
+    )
+
+
+async def set_quarantined(tx: Transaction, worker: UUID, reason: str) -> Row:
+    """Set a live, locked worker apart."""
+    row = await tx.row(
+        """update worker set state = 'quarantined', reason = %s, trial_at = null, version = version + 1
+           where id = %s returning id, pool, host, version""",
+        [reason, worker],
+    )
+    assert row is not None
+    return row
+
+
+async def release(tx: Transaction, worker: UUID) -> Row | None:
+    """Take a quarantined worker back, its failures forgotten; nothing if it is not quarantined."""
+    return await tx.row(
+        """update worker set state = 'live', reason = '', streak = '[]', record = '{}', trial_at = null,
+               version = version + 1
+           where id = %s and state = 'quarantined' returning id, pool, host, version""",
+        [worker],
+    )
+
+
+async def live_others(tx: Transaction, pool: str, worker: UUID) -> int:
+    """How many other workers of a pool take work."""
+    return int(
+        await tx.value("select count(*) from worker where pool = %s and state = 'live' and id <> %s", [pool, worker])
     )
 
 
@@ -96,8 +164,8 @@ async def drain(tx: Transaction, worker: UUID, reason: str) -> bool:
 async def mark_gone(tx: Transaction, workers: Sequence[UUID], reason: str) -> list[Row]:
     """These workers are no more; returns those that were until now."""
     return await tx.rows(
-        """update worker set state = 'gone', reason = %s, ended_at = armillary_now()
-           where id = any(%s) and state <> 'gone' returning id, pool, host""",
+        """update worker set state = 'gone', reason = %s, ended_at = armillary_now(), version = version + 1
+           where id = any(%s) and state <> 'gone' returning id, pool, host, version""",
         [reason, list(workers)],
     )
 

@@ -19,6 +19,13 @@ T = TypeVar("T")
 Turn = asyncio.Future[None]
 
 
+class Barred:
+    """Whoever looked is given nothing for now: that it found nothing says nothing about the queue."""
+
+
+BARRED = Barred()
+
+
 class Waiting:
     """The held polls of one server."""
 
@@ -31,7 +38,7 @@ class Waiting:
         self._watching: dict[str, asyncio.Task[None]] = {}
 
     async def until(
-        self, pool: str, free: Resources, seconds: float, look: Callable[[], Awaitable[T | None]]
+        self, pool: str, free: Resources, seconds: float, look: Callable[[], Awaitable[T | Barred | None]]
     ) -> T | None:
         """What `look` finds, at once or after a wake; nothing if there is nothing within the time."""
         deadline = self._clock() + seconds
@@ -41,6 +48,10 @@ class Waiting:
                 found = await self._look(pool, free, since, look)
                 if found is not None:
                     self._call_next(pool, free)
+                if isinstance(found, Barred):
+                    # Out of the line: a turn that is called while it may not take any would be lost.
+                    await asyncio.sleep(max(0.0, min(POLL_SECONDS, deadline - self._clock())))
+                elif found is not None:
                     return found
             left = deadline - self._clock()
             if left <= 0:
@@ -48,7 +59,9 @@ class Waiting:
             if self._wakes.count(QUEUE) == since and not await self._turn(pool, free, left):
                 return None
 
-    async def _look(self, pool: str, free: Resources, since: int, look: Callable[[], Awaitable[T | None]]) -> T | None:
+    async def _look(
+        self, pool: str, free: Resources, since: int, look: Callable[[], Awaitable[T | Barred | None]]
+    ) -> T | Barred | None:
         # One at a time, in the order they came: what the first does not find, the next need not look for.
         async with self._looking[pool]:
             if self._is_known_empty(pool, free, since):

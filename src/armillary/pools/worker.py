@@ -9,7 +9,6 @@ from armillary.accounts.actor import Actor
 from armillary.accounts.authenticate import make_worker_token, revoke_worker_tokens
 from armillary.accounts.permit import permit
 from armillary.algorithms.algorithm import Resources
-from armillary.base import events
 from armillary.base.db import Row, Transaction
 from armillary.base.errors import NotAllowed, NotFound, UsageError
 from armillary.base.ids import new_id
@@ -20,7 +19,8 @@ from armillary.jobs.cost import Price
 from armillary.jobs.finish import finish as finish_jobs
 from armillary.jobs.job import Report, Result, Stop
 from armillary.jobs.queue import Beat, Lease
-from armillary.pools import define, store
+from armillary.pools import define, judge, store
+from armillary.pools.announce import announce
 from armillary.pools.pool import PROTOCOLS, Arrival
 
 
@@ -55,7 +55,8 @@ async def register(tx: Transaction, actor: Actor, pool: str, arrival: Arrival) -
         if start["worker_id"]:
             await end(tx, [start["worker_id"]], "It registered anew.")
         await store.set_worker(tx, arrival.start, worker)
-    await _announce(tx, "worker.registered", worker, pool, arrival.host, actor.account)
+    row = {"id": worker, "pool": pool, "host": arrival.host, "version": 1}
+    await announce(tx, "worker.registered", row, actor.account)
     return Registered(worker, epoch, await make_worker_token(tx, pool, worker))
 
 
@@ -75,12 +76,16 @@ def _may_register(actor: Actor, pool: str, group: str, arrival: Arrival) -> None
         )
 
 
-async def lease(tx: Transaction, worker: UUID, free: Resources, count: int) -> tuple[list[Lease], bool]:
-    """Jobs for the worker, and whether it is to take no more."""
+async def lease(tx: Transaction, worker: UUID, free: Resources, count: int) -> tuple[list[Lease], bool] | None:
+    """Jobs for the worker, and whether it is to take no more; None while its failures keep it from being given any."""
     # The worker's row stays locked: it cannot be declared gone between this and the lease.
     row = await _alive(tx, worker)
-    if row["state"] != "live":
+    if row["state"] == "draining":
         return [], True
+    if judge.is_barred(row):
+        return None
+    if row["is_on_trial"]:
+        count = 1  # what it makes of one job tells more than anything it has said
     price = Price(row["price"], Resources(**row["capacity"], time_seconds=0))
     leases = await queue.lease(tx, worker, row["host"], row["pool"], free, count, price)
     if leases:
@@ -119,7 +124,11 @@ async def commanded(tx: Transaction) -> frozenset[UUID]:
 async def finish(tx: Transaction, actor: Actor, worker: UUID, reports: Sequence[Report]) -> list[Result]:
     """Record what the worker reports; each lease is its own fence, so a worker that is gone is refused one by one."""
     row = await store.touch(tx, worker)
-    return await finish_jobs(tx, actor, worker, row["host"] if row else "", reports)
+    results = await finish_jobs(tx, actor, worker, row["host"] if row else "", reports)
+    endings = [result.ending for result in results if result.ending]
+    if row is not None and endings:
+        await judge.follow(tx, worker, row, endings)
+    return results
 
 
 async def drain(tx: Transaction, worker: UUID, reason: str) -> None:
@@ -163,18 +172,7 @@ async def expire(tx: Transaction, time_to_live: timedelta) -> list[UUID]:
 async def _mark_gone(tx: Transaction, workers: Sequence[UUID], reason: str) -> None:
     for row in await store.mark_gone(tx, workers, reason):
         await revoke_worker_tokens(tx, row["id"])
-        await _announce(tx, "worker.gone", row["id"], row["pool"], row["host"], "system:pools", reason, version=2)
-
-
-async def _announce(
-    tx: Transaction, kind: str, worker: UUID, pool: str, host: str, account: str, reason: str = "", version: int = 1
-) -> None:
-    row = await store.find(tx, pool)
-    assert row is not None
-    detail = {"worker": str(worker), "pool": pool, "host": host, "reason": reason}
-    await events.emit(
-        tx, subject=f"worker:{worker}", version=version, kind=kind, actor=account, group=row["group"], detail=detail
-    )
+        await announce(tx, "worker.gone", row, "system:pools", reason)
 
 
 async def _alive(tx: Transaction, worker: UUID) -> Row:

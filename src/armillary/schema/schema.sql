@@ -104,6 +104,15 @@ CREATE TABLE public.algorithm (
     registered_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL
 );
 
+CREATE TABLE public.algorithm_pause (
+    digest text NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    is_paused boolean DEFAULT true NOT NULL,
+    reason text NOT NULL,
+    paused_by text NOT NULL,
+    paused_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL
+);
+
 CREATE TABLE public.attempt (
     job_id uuid NOT NULL,
     number integer NOT NULL,
@@ -374,6 +383,7 @@ CREATE TABLE public.job_queue (
     is_held boolean DEFAULT false NOT NULL,
     waits integer DEFAULT 0 NOT NULL,
     deadline_at timestamp with time zone,
+    is_paused boolean DEFAULT false NOT NULL,
     CONSTRAINT job_queue_stop_check CHECK ((stop = ANY (ARRAY['cancel'::text, 'preempt'::text, 'deadline'::text])))
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0');
@@ -561,7 +571,11 @@ CREATE TABLE public.worker (
     drained_at timestamp with time zone,
     ended_at timestamp with time zone,
     silent_after interval DEFAULT '00:00:00'::interval NOT NULL,
-    CONSTRAINT worker_state_check CHECK ((state = ANY (ARRAY['live'::text, 'draining'::text, 'gone'::text])))
+    version bigint DEFAULT 1 NOT NULL,
+    streak jsonb DEFAULT '[]'::jsonb NOT NULL,
+    record jsonb DEFAULT '{}'::jsonb NOT NULL,
+    trial_at timestamp with time zone,
+    CONSTRAINT worker_state_check CHECK ((state = ANY (ARRAY['live'::text, 'draining'::text, 'quarantined'::text, 'gone'::text])))
 )
 WITH (fillfactor='50');
 
@@ -593,6 +607,9 @@ ALTER TABLE ONLY public.activity
 
 ALTER TABLE ONLY public.algorithm
     ADD CONSTRAINT algorithm_digest_key UNIQUE (digest);
+
+ALTER TABLE ONLY public.algorithm_pause
+    ADD CONSTRAINT algorithm_pause_pkey PRIMARY KEY (digest);
 
 ALTER TABLE ONLY public.algorithm
     ADD CONSTRAINT algorithm_pkey PRIMARY KEY (id, version);
@@ -810,6 +827,8 @@ CREATE INDEX worker_start_ended ON public.worker_start USING btree (pool, ended_
 
 CREATE INDEX worker_start_live ON public.worker_start USING btree (pool) WHERE (ended_at IS NULL);
 
+CREATE INDEX worker_to_judge ON public.worker USING btree (id) WHERE ((trial_at = 'infinity'::timestamp with time zone) AND (state = 'live'::text));
+
 CREATE TRIGGER attempt_is_history BEFORE DELETE OR UPDATE ON public.attempt FOR EACH ROW WHEN ((old.ended_at IS NOT NULL)) EXECUTE FUNCTION public.attempt_is_history();
 
 CREATE TRIGGER job_transition BEFORE UPDATE OF state ON public.job FOR EACH ROW WHEN (((old.state IS DISTINCT FROM new.state) AND (NOT ((old.state = 'queued'::text) AND (new.state = 'running'::text))) AND (NOT ((old.state = 'running'::text) AND (new.state = 'succeeded'::text))))) EXECUTE FUNCTION public.job_transition_allowed();
@@ -819,6 +838,9 @@ ALTER TABLE ONLY public.account
 
 ALTER TABLE ONLY public.algorithm
     ADD CONSTRAINT algorithm_group_fkey FOREIGN KEY ("group") REFERENCES public.user_group(id);
+
+ALTER TABLE ONLY public.algorithm_pause
+    ADD CONSTRAINT algorithm_pause_digest_fkey FOREIGN KEY (digest) REFERENCES public.algorithm(digest);
 
 ALTER TABLE ONLY public.checkpoint
     ADD CONSTRAINT checkpoint_job_id_fkey FOREIGN KEY (job_id) REFERENCES public.job(id) ON DELETE CASCADE;

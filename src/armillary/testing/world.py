@@ -114,7 +114,8 @@ class World:
         """Lease jobs."""
         assert worker.worker_id
         async with self.database.transaction() as tx:
-            return (await workers.lease(tx, worker.worker_id, free, count))[0]
+            found = await workers.lease(tx, worker.worker_id, free, count)
+            return found[0] if found else []
 
     async def succeed(self, worker: Actor, lease: Lease, name: str = "picture", content: bytes = b"p") -> Report:
         """The report of a success with one picture, its bytes uploaded and nothing committed."""
