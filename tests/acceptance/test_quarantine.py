@@ -44,11 +44,9 @@ def test_a_worker_with_a_read_only_disk_does_not_eat_the_queue(new_instance, tmp
         folders = [broken, *(tmp_path / f"work-{number}" for number in range(4))]
         workers = [start_worker(instance, folder) for folder in folders]
         try:
-            found = instance.wait(
-                lambda: len(found := instance.get("/api/workers", pool="fleet")["workers"]) == 5 and found,
-                "the registration of five workers",
-            )
-            subprocess.run(["mount", "-o", "remount,ro", str(broken)], check=True)
+            instance.wait(lambda: len(fleet(instance)) == len(workers), "the registration of five workers")
+            # What the worker has open cannot be made read-only under it: all that it will open is.
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(broken)], check=True)
             with instance.client as client:
                 for number in range(JOBS):
                     client.submit({"algorithm": "square", "parameters": {"n": number}, "pool": "fleet"})
@@ -57,14 +55,19 @@ def test_a_worker_with_a_read_only_disk_does_not_eat_the_queue(new_instance, tmp
             for worker in workers:
                 worker.kill()
                 worker.wait()
-    apart = [one for one in instance.get("/api/workers", pool="fleet")["workers"] if one["state"] == "quarantined"]
+            subprocess.run(["umount", "-l", str(broken)], check=False)
+    apart = [one for one in fleet(instance) if one["state"] == "quarantined"]
     assert [one["pid"] for one in apart] == [workers[0].pid]
     assert "Read-only file system" in apart[0]["reason"]
     attempts = [attempt for job in jobs(instance, "succeeded") for attempt in details(instance, job)["attempts"]]
     failed = [attempt for attempt in attempts if attempt["outcome"] == "failed"]
     assert {attempt["worker_id"] for attempt in failed} == {apart[0]["id"]}
     assert len(failed) <= 8
-    assert found
+
+
+def fleet(instance) -> list[dict]:
+    """The workers of the pool."""
+    return instance.get("/api/workers", pool="fleet")["workers"]
 
 
 def jobs(instance, state: str) -> list[dict]:
