@@ -146,7 +146,7 @@ class Server:
 
     async def _beat(self) -> None:
         async with self.database.transaction() as tx:
-            await servers.beat(tx, self.id, is_web="web" in self.roles)
+            await servers.beat(tx, self.id, self.settings.pools.time_to_live, is_web="web" in self.roles)
 
     async def _revive(self) -> None:
         """Start the embedded PostgreSQL again if it was killed, or if its disk was full and is no longer."""

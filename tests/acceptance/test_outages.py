@@ -8,9 +8,9 @@ import time
 import pytest
 
 from armillary.base import postgres
-from armillary.testing.instance import Instance, attempts
+from armillary.testing.instance import Instance, attempts, kill_session
 
-OUTAGE_SECONDS = 7  # twice the time to live of a worker, and more
+OUTAGE_SECONDS = 6  # longer than the time to live of a worker and its heartbeats
 
 
 @pytest.fixture
@@ -23,11 +23,11 @@ def database(tmp_path_factory):
     shutil.rmtree(home, ignore_errors=True)
 
 
-def running(instance, *names):
+def running(instance, *names, seconds=OUTAGE_SECONDS + 3):
     """A job each, once all of them run, and the workers that run them."""
     for name in names:
         assert instance.ingest(name).returncode == 0
-    jobs = [instance.submit(name, seconds=OUTAGE_SECONDS + 3) for name in names]
+    jobs = [instance.submit(name, seconds=seconds) for name in names]
     instance.wait(lambda: all(instance.job(job)["state"] == "running" for job in jobs), "the start of the jobs")
     return jobs
 
@@ -61,7 +61,7 @@ def test_a_killed_embedded_database_is_started_again_by_its_server(tmp_path):
     instance.start()
     try:
         instance.apply(tmp_path / "definitions")
-        jobs = running(instance, "one")
+        jobs = running(instance, "one", seconds=6)
         killed = instance.postgres()
         instance.kill_postgres()
         instance.wait(lambda: instance.postgres() not in (None, killed), "another PostgreSQL")
@@ -78,7 +78,7 @@ def test_of_two_servers_one_dies_and_the_other_goes_on(tmp_path, database):
     second.start()
     try:
         first.apply(tmp_path / "definitions")
-        [job] = running(first, "one")
+        [job] = running(first, "one", seconds=6)
         assert {one["holder"] for one in first.rows("select holder from singleton where name = 'pools'")} == {
             server_of(first)
         }
@@ -93,6 +93,8 @@ def test_of_two_servers_one_dies_and_the_other_goes_on(tmp_path, database):
         assert second.rows("select count(*) from firing") == [{"count": 2}]
         assert second.doctor() == []
     finally:
+        for worker in first.workers():  # they would wait for their server, and the other's stop for them
+            kill_session(worker)
         second.close()
         first.close()
 

@@ -23,16 +23,19 @@ async def test_a_singleton_has_one_holder_until_it_falls_silent_and_the_old_ones
             await servers.check(tx, "sweep", epoch)
 
 
-async def test_reachability_begins_anew_after_a_gap(database, clock):
+@pytest.mark.parametrize(("time_to_live_seconds", "gap_seconds"), [(60, 5), (4, 2)])
+async def test_reachability_begins_anew_after_a_gap_of_half_a_time_to_live_at_most(
+    database, clock, time_to_live_seconds, gap_seconds
+):
     server = new_id()
 
     async def since():
         async with database.transaction() as tx:
-            await servers.beat(tx, server, is_web=True)
+            await servers.beat(tx, server, timedelta(seconds=time_to_live_seconds), is_web=True)
             return await tx.value("select since from reachable")
 
     first = await since()
-    clock.advance(timedelta(seconds=4))
+    clock.advance(timedelta(seconds=gap_seconds - 0.5))
     assert await since() == first
-    clock.advance(timedelta(seconds=6))
+    clock.advance(timedelta(seconds=gap_seconds + 0.5))
     assert await since() == clock()

@@ -28,7 +28,7 @@ async def reach(world, clock, seconds, beating=()):
     server = new_id()
     for _ in range(seconds):
         clock.advance(timedelta(seconds=1))
-        await do(world, lambda tx: servers.beat(tx, server, is_web=True))
+        await do(world, lambda tx: servers.beat(tx, server, TIME_TO_LIVE, is_web=True))
         for worker in beating:
             await do(world, workers.heartbeat, worker.worker_id, [], TIME_TO_LIVE)
 

@@ -18,6 +18,9 @@ T = TypeVar("T")
 Params = Sequence[Any] | Mapping[str, Any]
 Row = dict[str, Any]
 
+# A pool by itself pauses twice as long after each failed try, up to minutes after the database is back.
+_RECONNECT_SECONDS = 1.0
+
 # Statements are not prepared, so that each is planned for its values: a claim with `limit $n` is five times slower under a
 # generic plan. Functions, triggers and foreign keys keep their plans: to make those anew for each row costs more than all else.
 _OPTIONS = "-c timezone=UTC -c application_name=armillary"
@@ -118,6 +121,8 @@ class Database:
             max_size=connections,
             open=False,
             timeout=30,
+            reconnect_timeout=_RECONNECT_SECONDS,
+            reconnect_failed=_try_again,
             kwargs={"autocommit": True, "options": _OPTIONS, "prepare_threshold": None},
         )
 
@@ -175,3 +180,8 @@ class Database:
             await self._pool.check()
         except (psycopg.OperationalError, PoolTimeout):
             return
+
+
+async def _try_again(pool: AsyncConnectionPool[Any]) -> None:
+    """Whoever waits for a connection waits for the database and no longer, however long it was away."""
+    await pool.check()

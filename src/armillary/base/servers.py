@@ -9,7 +9,7 @@ from armillary.base.db import Transaction
 from armillary.base.errors import Conflict
 
 BEAT = timedelta(seconds=1)
-GAP = timedelta(seconds=5)  # no web server was heard of for this long: workers could not reach us
+LONGEST_GAP = timedelta(seconds=5)
 SINGLETON_LASTS = timedelta(seconds=10)
 
 
@@ -22,14 +22,19 @@ async def enter(tx: Transaction, server: UUID, roles: list[str], version: str) -
     await tx.execute("delete from server where beat_at < armillary_now() - interval '1 day'")
 
 
-async def beat(tx: Transaction, server: UUID, *, is_web: bool) -> None:
+def gap(time_to_live: timedelta) -> timedelta:
+    """No web server was heard of for this long: workers could not reach us, and had better not die of it."""
+    return min(LONGEST_GAP, time_to_live / 2)
+
+
+async def beat(tx: Transaction, server: UUID, time_to_live: timedelta, *, is_web: bool) -> None:
     """It lives; and if it serves workers, they can reach the control plane, without a gap since `reachable.since`."""
     await tx.execute("update server set beat_at = armillary_now() where id = %s", [server])
     if is_web:
         await tx.execute(
             """update reachable set beat_at = armillary_now(),
                    since = case when beat_at < armillary_now() - %s then armillary_now() else since end""",
-            [GAP],
+            [gap(time_to_live)],
         )
 
 

@@ -12,7 +12,7 @@ from armillary.algorithms.algorithm import Resources
 from armillary.base.db import Row, Transaction
 from armillary.base.errors import NotAllowed, NotFound, UsageError
 from armillary.base.ids import new_id
-from armillary.base.servers import GAP
+from armillary.base.servers import gap
 from armillary.base.wakes import COMMANDS, QUEUE
 from armillary.jobs import queue
 from armillary.jobs.cost import Price
@@ -159,7 +159,7 @@ async def expire(tx: Transaction, time_to_live: timedelta) -> list[UUID]:
     None expires until the control plane has been reachable for one whole time to live: after an outage of ours every
     worker looks silent.
     """
-    silent = await store.silent(tx, time_to_live, GAP)
+    silent = await store.silent(tx, time_to_live, gap(time_to_live))
     if silent:
         await end(tx, silent, f"It was not heard of for {time_to_live.total_seconds():g} s or longer.")
     # A lease that was given while its worker was being declared gone.

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 
-# Longer than a worker's time to live (3 s in these runs), and shorter.
-SHORT, LONG = (0.3, 2.0), (3.5, 6.0)
+# Longer than a worker's time to live (4 s in these runs), and shorter.
+SHORT, LONG = (0.3, 2.0), (4.5, 6.5)
 
 
 @dataclass(frozen=True)
