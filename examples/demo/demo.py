@@ -134,7 +134,8 @@ def kill_a_worker() -> str | None:
     worker = next(one for one in listed("worker", "list") if one["id"] == attempt["worker_id"])
     saved = HOME / "store" / "checkpoints" / job
     wait_for("saved checkpoint", lambda: saved.is_dir() and any(saved.iterdir()))
-    for pid in [*descendants(worker["pid"]), worker["pid"]]:
+    # The worker first: one that lives to see its program die would report that.
+    for pid in [worker["pid"], *descendants(worker["pid"])]:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     print(f"    kill -9 {worker['pid']}: the worker that runs attempt {attempt['number']} of job {job}", flush=True)

@@ -1,11 +1,10 @@
-"""The demo is the acceptance test: its whole story through the command line, and again, and its product's page."""
+"""The demo is the acceptance test: its whole story through command line and HTTP alone, from wheels; again; and its page."""
 
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx2
@@ -13,28 +12,33 @@ import numpy as np
 import pytest
 import rasterio
 
+from armillary.testing.wheels import UV, build, environment
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def programs(tmp_path_factory):
+    """The programs of an environment that was made from the wheels alone."""
+    wheels = build(ROOT, tmp_path_factory.mktemp("wheels"))
+    return environment(ROOT, wheels, tmp_path_factory.mktemp("programs") / "env", "armillary[server]", "uv")
+
+
+@pytest.fixture(scope="module")
+def told(programs, tmp_path_factory):
     """The demo, run once; its home and what it said."""
     home = tmp_path_factory.mktemp("demo")
-    uv = str(Path(sys.executable).with_name("uv"))
-    subprocess.run(["make", "-C", str(ROOT / "algorithms" / "insar"), "env", f"UV={uv}"], check=True, timeout=1200)
-    yield home, run(home)
-    subprocess.run([armillary(), "--home", str(home), "down"], check=False, capture_output=True, timeout=120)
+    subprocess.run(["make", "-C", str(ROOT / "algorithms" / "insar"), "env", f"UV={UV}"], check=True, timeout=1200)
+    yield home, run(programs, home)
+    command = [str(programs / "armillary"), "--home", str(home), "down"]
+    subprocess.run(command, check=False, capture_output=True, timeout=120)
     archive = json.loads((home / "run" / "archive.json").read_text())
     os.kill(archive["pid"], signal.SIGTERM)
 
 
-def armillary() -> str:
-    return str(Path(sys.executable).with_name("armillary"))
-
-
-def run(home: Path) -> str:
+def run(programs: Path, home: Path) -> str:
     result = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "demo" / "demo.py")],
+        [str(programs / "python"), str(ROOT / "examples" / "demo" / "demo.py")],
         env={**os.environ, "ARMILLARY_DEMO_HOME": str(home)}, capture_output=True, text=True, check=False, timeout=1800,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
@@ -43,7 +47,7 @@ def run(home: Path) -> str:
 
 def test_a_worker_dies_and_the_product_is_made_from_its_checkpoint_once_and_acknowledged(told):
     home, text = told
-    assert re.search(r"^ +1 +lost ", text, re.MULTILINE)
+    assert re.search(r"^ +1 +lost ", text, re.MULTILINE), text
     assert re.search(r"^ +2 +succeeded ", text, re.MULTILINE)
     assert "from the checkpoint" in text
     assert len(re.findall(r"delivery to archive: acknowledged", text)) == 1
@@ -86,8 +90,8 @@ def test_the_product_has_its_page_without_script(told):
         assert part in answer.text, part
 
 
-def test_a_second_run_takes_up_what_is_there(told):
+def test_a_second_run_takes_up_what_is_there(programs, told):
     home, _ = told
-    again = run(home)
+    again = run(programs, home)
     assert "nothing to kill" in again
     assert "what was there was taken up" in again
