@@ -193,7 +193,7 @@ def sort_keys(names: Sequence[SortKey], field: str = "sortby") -> tuple[SortKey,
     """The keys without prefixes; `UsageError` for what has no order."""
     keys = tuple(replace(key, name=key.name.removeprefix("properties.")) for key in names)
     for key in keys:
-        if key.kind == "geometry" or not _SORTABLE.fullmatch(key.name):
+        if not _SORTABLE.fullmatch(key.name) or key.kind == "geometry":
             raise UsageError(f"Granules are not sorted by {key.name!r}.", "Sort by a property.", field=field)
     if len(keys) > 8:
         raise UsageError("The search sorts by more than eight properties.", "Leave some out.", field=field)
