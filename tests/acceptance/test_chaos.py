@@ -17,7 +17,7 @@ from armillary.testing.instance import Instance, attempts, kill_session
 from armillary.testing.proxy import Proxy, free_port
 
 SEED = int(os.environ.get("ARMILLARY_CHAOS_SEED", "1"))
-FAULTS = int(os.environ.get("ARMILLARY_CHAOS_FAULTS", "40"))
+FAULTS = int(os.environ.get("ARMILLARY_CHAOS_FAULTS", "10"))
 IS_LONG = FAULTS > 100
 # Points on the way from a file to a product, which the load passes all the time.
 POINTS = [

@@ -54,24 +54,17 @@ class Story:
         self.instance, self.archive, self.name = instance, archive, point.replace(".", "-")
 
     def persist(self, act):
-        """As a person would: start the server again and say it once more."""
+        """As a person would: say it once more."""
         for _ in range(4):
-            self.instance.ensure()
+            self.instance.wait(self.instance.announcement.exists, "a server")
             if act().returncode == 0:
                 return
         raise AssertionError(self.instance.log())
 
-    def wait(self, question, what):
-        def ask():
-            self.instance.ensure()
-            return question()
-
-        return self.instance.wait(ask, what)
-
     def start_slow(self):
         """A job whose first attempt a runner is in the middle of, and the runner."""
         job = self.instance.submit(self.name, seconds=60)
-        self.wait(lambda: b"counting" in self.log(job), "a job under way")
+        self.instance.wait(lambda: b"counting" in self.log(job), "a job under way")
         return job, self.instance.runner_of(job)
 
     def log(self, job):
@@ -79,7 +72,7 @@ class Story:
             return client.job_log(job).data
 
     def ended(self, job):
-        return self.wait(
+        return self.instance.wait(
             lambda: (found := self.instance.job(job))["state"] not in ("queued", "running") and found, "its end"
         )
 
@@ -130,7 +123,7 @@ class Story:
             upload["granule"],
         )
         self.instance.kill()
-        self.wait(
+        self.instance.wait(
             lambda: self.instance.rows(
                 "select 1 from upload where granule = %s and state = 'deleted'", upload["granule"]
             ),
@@ -145,7 +138,9 @@ class Story:
         past = """update kept_folder set expires_at = armillary_now() - interval '1 minute' where job_id = %s returning key"""
         assert self.instance.rows(past, job)
         self.instance.kill()
-        self.wait(lambda: not self.instance.rows("select 1 from kept_folder where job_id = %s", job), "the sweep")
+        self.instance.wait(
+            lambda: not self.instance.rows("select 1 from kept_folder where job_id = %s", job), "the sweep"
+        )
 
     def worker(self):
         """A worker dies in the middle of a job; another is started, sweeps what it left, and does the job."""
@@ -162,7 +157,7 @@ class Story:
               "notify": {"cnm": {"url": f"http://127.0.0.1:{self.archive.server_port}", "provider": "HERE"}}}  # fmt: skip
         with self.instance.client as client:
             client.apply([to])
-        self.wait(lambda: self.instance.product(self.name), "the product")
+        self.instance.wait(lambda: self.instance.product(self.name), "the product")
         wish = {"destination": "archive", "granules": [f"counted/{self.name}-counted"]}
 
         def is_sent():
@@ -170,7 +165,7 @@ class Story:
             [made] = self.instance.call("POST", "/api/deliveries", wish)["deliveries"]
             return made if made["state"] == "sent" else None
 
-        made = self.wait(is_sent, "the delivery")
+        made = self.instance.wait(is_sent, "the delivery")
         [file] = (folder / "counted" / f"{self.name}-counted").iterdir()
         assert json.loads(file.read_text()) == {"bytes": 1000}
         assert made["id"] in self.archive.heard
@@ -201,22 +196,27 @@ STORIES = {
 
 @pytest.mark.parametrize("point", all_points())
 def test_a_kill_at_this_point_loses_nothing(instance, archive, point):
-    tell = STORIES.get(point, Story.product)
     story = Story(instance, archive, point)
+    with instance.kept_alive():
+        told_to_its_end(instance, story, point)
+        assert instance.doctor() == []
+
+
+def told_to_its_end(instance, story, point):
+    tell = STORIES.get(point, Story.product)
     crash = instance.home / "crash"
-    instance.ensure()
     if tell is Story.product:
         crash.write_text(point)
-    story.persist(lambda: instance.ingest(story.name))
+    # Bytes of its own, as others would be in the worker's cache already.
+    story.persist(lambda: instance.ingest(story.name, story.name.encode().ljust(1000)))
     if tell is not Story.product:
         crash.write_text(point)
         tell(story)
-    story.wait(lambda: instance.product(story.name), f"the product after a kill at {point}")
+    instance.wait(lambda: instance.product(story.name), f"the product after a kill at {point}")
     assert not crash.exists(), f"nothing passed {point}"
     revisions = instance.get(f"/api/granules/counted/{story.name}-counted/revisions")["revisions"]
     assert [one["revision"] for one in revisions] == [1]
     assert {job["state"] for job in instance.jobs_of(story.name)} == {"succeeded"}
-    assert instance.doctor() == []
 
 
 # Where a point must stand --------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from armillary.base.errors import TransientError
 from armillary.base.migrate import migrate
 from armillary.testing.catalogue import Catalogue
 
-SETS = int(os.environ.get("ARMILLARY_CHAOS_SETS", "100"))
+SETS = int(os.environ.get("ARMILLARY_CHAOS_SETS", "60"))
 CLIENTS, REACTORS, KILL_EVERY_SECONDS = 8, 3, 1.0
 MEMBERS = [("a", 1), ("b", 1), ("c", 2), ("d", 2)]
 MANY = {"many": True, "min": 2, "same": ["set"]}
@@ -60,21 +60,25 @@ class Reactors:
 
     def __init__(self, dsn, folder):
         self.dsn, self.folder, self.killed, self.numbers = dsn, folder, 0, itertools.count()
+        self.ended = []  # what those said that ended by themselves
         self.processes = dict(self.start() for _ in range(REACTORS))
 
     def start(self):
         output = self.folder / f"reactor-{next(self.numbers)}"
         with output.open("w") as said:
             command = [sys.executable, "-m", "armillary.testing.reactor", self.dsn]
-            return output, subprocess.Popen(command, stdout=said)
+            return output, subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
 
     def kill_one(self):
         """On a machine that is slow to start them, a reactor that has done nothing yet would never do anything."""
         for output, process in list(self.processes.items()):
-            if output.stat().st_size:
+            said, has_ended = output.read_text(), process.poll() is not None
+            if has_ended:
+                self.ended.append(said)
+            if has_ended or "fired" in said:
                 process.kill()
                 process.wait()
-                self.killed += 1
+                self.killed += not has_ended
                 del self.processes[output]
                 self.processes |= dict([self.start()])
                 return
@@ -159,6 +163,7 @@ async def test_every_set_fires_once_whoever_dies(catalogue, home, tmp_path, caps
         await until_quiet(catalogue, SETS)
         assert await counts(catalogue) == wanted
         assert reactors.killed > 0
+        assert reactors.ended == [], "an outage is no reason to end"
     finally:
         killing.cancel()
         with contextlib.suppress(asyncio.CancelledError):

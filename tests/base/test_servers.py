@@ -1,5 +1,6 @@
 """Singletons and reachability."""
 
+import subprocess
 from datetime import timedelta
 
 import pytest
@@ -21,6 +22,21 @@ async def test_a_singleton_has_one_holder_until_it_falls_silent_and_the_old_ones
         await servers.check(tx, "sweep", epoch + 1)
         with pytest.raises(Conflict):
             await servers.check(tx, "sweep", epoch)
+
+
+async def test_what_a_killed_server_of_this_machine_held_is_free_once_another_starts(database, clock):
+    with subprocess.Popen(["true"]) as process:
+        pass
+    dead, living, next_one = new_id(), new_id(), new_id()
+    async with database.transaction() as tx:
+        await servers.enter(tx, dead, ["pools"], "1")
+        await tx.execute("update server set pid = %s where id = %s", [process.pid, dead])
+        await servers.enter(tx, living, ["pools"], "1")
+        epoch = await servers.hold(tx, "sweep", dead)
+        assert await servers.hold(tx, "other", living)
+        await servers.enter(tx, next_one, ["pools"], "1")
+        assert await servers.hold(tx, "sweep", next_one) == epoch + 1
+        assert await servers.hold(tx, "other", next_one) is None
 
 
 @pytest.mark.parametrize(("time_to_live_seconds", "gap_seconds"), [(60, 5), (4, 2)])

@@ -5,6 +5,8 @@ import socket
 from datetime import timedelta
 from uuid import UUID
 
+import psutil
+
 from armillary.base.db import Transaction
 from armillary.base.errors import Conflict
 
@@ -14,12 +16,16 @@ SINGLETON_LASTS = timedelta(seconds=10)
 
 
 async def enter(tx: Transaction, server: UUID, roles: list[str], version: str) -> None:
-    """A server starts."""
+    """A server starts; what a killed one of this machine held need not be waited for."""
     await tx.execute(
         "insert into server (id, host, pid, roles, version) values (%s, %s, %s, %s, %s)",
         [server, socket.gethostname(), os.getpid(), roles, version],
     )
     await tx.execute("delete from server where beat_at < armillary_now() - interval '1 day'")
+    neighbours = await tx.rows("select id, pid from server where host = %s", [socket.gethostname()])
+    dead = [row["id"] for row in neighbours if not psutil.pid_exists(row["pid"])]
+    # Were one alive after all, elsewhere under our name: `check` refuses its writes, so it steps back and nothing else.
+    await tx.execute("update singleton set expires_at = '-infinity' where holder = any(%s)", [dead])
 
 
 def gap(time_to_live: timedelta) -> timedelta:

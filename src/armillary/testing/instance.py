@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from armillary.base import postgres
 from armillary.base.errors import ArmillaryError, TransientError
 from armillary.client import auth
 from armillary.client.client import Client
+from armillary.testing.proxy import free_port
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -78,20 +80,20 @@ class Instance:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ARMILLARY_")}
         self.environment = kept | QUICK | environment
         self.process: subprocess.Popen[bytes] | None = None
+        self._port = free_port()  # the same after a restart, so that its workers find it again
 
     # The server ------------------------------------------------------------------------------------------------
 
     def start(self, *, must_live: bool = True) -> None:
         """Start the server and wait until it answers; one that may die as it starts is no surprise unless it `must_live`."""
         process = self.spawn()
-        announcement = self.home / "run" / "server.json"
-        self.wait(lambda: announcement.exists() or process.poll() is not None, "an announcement")
+        self.wait(lambda: self.announcement.exists() or process.poll() is not None, "an announcement")
         assert not must_live or process.poll() is None, self.log()
 
     def spawn(self) -> "subprocess.Popen[bytes]":
         """Start the server and wait for nothing."""
-        (self.home / "run" / "server.json").unlink(missing_ok=True)
-        port = () if "--port" in self.flags else ("--port", "0")
+        self.announcement.unlink(missing_ok=True)
+        port = () if "--port" in self.flags else ("--port", str(self._port))
         with (self.home / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", self.program, "--home", str(self.home), *port, *self.flags],
@@ -104,6 +106,23 @@ class Instance:
         while not self.lives:
             self.start(must_live=False)
 
+    @contextlib.contextmanager
+    def kept_alive(self) -> Iterator[None]:
+        """Start it again whenever it dies, as a service manager would."""
+        is_over = threading.Event()
+
+        def keep() -> None:
+            while not is_over.wait(0.1):
+                self.ensure()
+
+        keeper = threading.Thread(target=keep, daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            keeper.join()
+
     @property
     def lives(self) -> bool:
         """Whether the server runs."""
@@ -111,9 +130,9 @@ class Instance:
 
     def kill(self) -> None:
         """As a power cut would."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+        if (process := self.process) is not None:  # there may be a next one in a moment
+            process.kill()
+            process.wait()
 
     def stop(self) -> None:
         """In good order."""
@@ -165,6 +184,11 @@ class Instance:
             connection.execute(sql.encode(), params or None)
 
     @property
+    def announcement(self) -> Path:
+        """Where the server says that it answers."""
+        return self.home / "run" / "server.json"
+
+    @property
     def dsn(self) -> str:
         """How to reach its database."""
         return self.flags[self.flags.index("--dsn") + 1] if "--dsn" in self.flags else postgres.dsn(self.home)
@@ -173,7 +197,8 @@ class Instance:
 
     @property
     def client(self) -> Client:
-        """Signed in as the owner."""
+        """Signed in as the owner, once the server has said where it is."""
+        self.wait(self.announcement.exists, "an announcement")
         found = auth.find(home=self.home, environment={})
         return Client(found.url, found.token, patience_seconds=5)
 
