@@ -16,7 +16,19 @@ from armillary.base.postgres_owner import give_to_owner, owner
 
 OLD = Path("/usr/lib/postgresql/15/bin")
 
+
+def says_what_the_new_does_not_know() -> bool:
+    """From 15.19 on, PostgreSQL 15 dumps a column option that 18.6 refuses: such data wait for a newer 18."""
+    new = postgres.binaries() / "postgres"
+    return OLD.exists() and b"pg_attver" in (OLD / "pg_dump").read_bytes() and b"pg_attver" not in new.read_bytes()
+
+
 pytestmark = pytest.mark.skipif(not OLD.exists(), reason="PostgreSQL 15 is not installed (Debian: postgresql-15)")
+needs_older = pytest.mark.xfail(
+    says_what_the_new_does_not_know(),
+    reason="this PostgreSQL 15 is newer than what the embedded 18 can read",
+    strict=True,
+)
 
 
 @pytest.fixture
@@ -60,6 +72,7 @@ def answer(home: Path) -> object:
         return connection.execute("select answer from kept").fetchone()
 
 
+@needs_older
 def test_an_upgrade_keeps_the_data_and_the_old_folder(home: Path) -> None:
     with pytest.raises(Conflict, match="armillary database upgrade"):
         postgres.start(home)
@@ -80,6 +93,7 @@ def test_programs_of_another_version_are_refused(home: Path, tmp_path: Path) -> 
         postgres.upgrade(home, tmp_path)
 
 
+@needs_older
 def test_an_upgrade_killed_between_its_last_two_steps_is_finished_by_the_next_start(home: Path) -> None:
     postgres.upgrade(home, OLD)
     place = postgres.Place(home)
@@ -87,6 +101,7 @@ def test_an_upgrade_killed_between_its_last_two_steps_is_finished_by_the_next_st
     assert answer(home) == (42,)
 
 
+@needs_older
 def test_an_upgrade_killed_before_leaves_the_old_data_in_place(home: Path) -> None:
     place = postgres.Place(home)
     place.upgraded.mkdir()
