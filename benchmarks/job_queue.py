@@ -8,6 +8,7 @@ them. Rates of one run on a shared machine are noise; the ratio beside them is t
 import argparse
 import asyncio
 import json
+import math
 import os
 import tempfile
 import time
@@ -26,7 +27,7 @@ from armillary.testing.world import OWNER, World, algorithm
 
 QUICK = ("--seconds", "0.1", "--queued", "100")
 
-FREE = Resources(1e6, 2**50, 2**50, 0)
+FREE = Resources(1e6, 2**50, 2**50, math.inf)
 CLIENTS = 2
 BATCH = 50
 

@@ -18,6 +18,7 @@ import contextlib
 import heapq
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -66,7 +67,7 @@ QUICK = [
     "10",
 ]
 HELD_SECONDS = 50
-FREE = Resources(1, 2**40, 2**40, 0)
+FREE = Resources(1, 2**40, 2**40, math.inf)
 CAMPAIGN_JOBS, CAMPAIGN_WORKERS, DAY_SECONDS = 6_000_000, 1_000, 86_400
 
 

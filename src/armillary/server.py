@@ -32,8 +32,8 @@ from armillary.definitions import apply
 from armillary.deliveries import send
 from armillary.granules import collect
 from armillary.jobs import checkpoints, deadline, kept
+from armillary.pools.fleet import Providers, maker
 from armillary.pools.pool import default_document
-from armillary.pools.providers.local import LocalProvider
 from armillary.pools.reconcile import SINGLETON, Reconciler
 from armillary.rules import fire, schedule
 from armillary.rules.fire import Rules
@@ -60,7 +60,7 @@ class Server:
         self.url = ""
         self._stopping = asyncio.Event()
         self._loops: dict[str, asyncio.Task[None]] = {}
-        providers = {"local": LocalProvider(settings.home)}
+        providers = Providers(maker(settings.home))
         self._pools = Reconciler(self.database, providers, settings.pools, lambda: self.url)
 
     async def run(self) -> None:

@@ -74,7 +74,7 @@ def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
     assert CliRunner().invoke(cli, [*path, "--help"]).exit_code == 0 or path == ("serve",)
 
 
-SILENT_PATHS = {("worker", "release"), ("job", "download")}
+SILENT_PATHS = {("worker", "release"), ("worker", "start"), ("job", "download")}
 SILENT = {"serve", "completion", "down", "backup", "restore", "logs", "upgrade", "enable", "disable", "pause", "resume"}
 
 

@@ -1,3 +1,4 @@
+import math
 from datetime import timedelta
 
 import pytest
@@ -13,7 +14,7 @@ from armillary.jobs.select import Selection
 from armillary.pools import define as pools
 from armillary.testing.world import OWNER
 
-SIZE = Resources(4, 8 * 2**30, 8 * 2**30, 0)  # a job of 1 CPU holds a quarter of it
+SIZE = Resources(4, 8 * 2**30, 8 * 2**30, math.inf)  # a job of 1 CPU holds a quarter of it
 
 
 async def price(world, per_hour):

@@ -1,4 +1,5 @@
 import asyncio
+import math
 from datetime import timedelta
 
 import pytest
@@ -54,6 +55,26 @@ async def test_a_job_too_large_does_not_block_those_behind_it(world):
     async with world.database.transaction() as tx:
         await queue.explain_unfit(tx, "default", CAPACITY, "It needs 64 CPUs.")
     assert (await world.job(large)).reason == "It needs 64 CPUs."
+
+
+async def test_a_worker_gets_the_gpus_it_has_and_no_job_that_outlasts_it(world):
+    wishes = {
+        "two-gpus": {"gpu": 2, "time": "1min"},
+        "long": {"time": "10h"},
+        "in-parts": {"time": "10h", "resumable": True},
+    }
+    for name, resources in wishes.items():
+        await world.algorithm(algorithm(name, resources=resources))
+    ids = {name: (await jobs(world, number, algorithm=name))[0] for number, name in enumerate(wishes)}
+    worker = await world.worker()
+
+    async def names(**free):
+        leases = await world.lease(worker, 10, Resources(99, 2**40, 2**40, **{"time_seconds": math.inf} | free))
+        return [name for lease in leases for name, job in ids.items() if job == lease.job_id]
+
+    assert await names(gpu=1, time_seconds=3600.0) == ["in-parts"]
+    assert await names(gpu=1) == ["long"]
+    assert await names(gpu=2, time_seconds=60.0) == ["two-gpus"]
 
 
 async def test_two_workers_never_get_the_same_job(world):

@@ -5,17 +5,20 @@ import base64
 import hashlib
 import json
 from datetime import timedelta
+from types import SimpleNamespace
 from uuid import UUID
 
 import httpx2
 import pytest
 
 from armillary import app
+from armillary.accounts.actor import Actor
 from armillary.accounts.authenticate import make_sign_in, sign_in
 from armillary.base.http import Context
 from armillary.base.links import Links
 from armillary.base.settings import Settings
 from armillary.jobs import kept
+from armillary.jobs.pace import Learner, known
 from armillary.testing.world import algorithm
 from armillary.watchdog import doctor
 
@@ -332,3 +335,73 @@ async def test_algorithms_are_shown_with_their_versions_and_bundles(face):
     assert found["parameters"]["properties"] == {"level": {"type": "integer", "default": 1}}
     await face.call("PUT", f"/api/bundles/{'0' * 64}", content=b"x", status=422)
     await face.call("GET", f"/api/bundles/{'0' * 64}", status=404)
+
+
+async def test_a_pools_token_brings_workers_of_that_pool_until_it_is_revoked(face):
+    made = await face.json("POST", "/api/pools/default/tokens", {"title": "the lab"}, status=201)
+    body = {"host": "lab", "pid": 7, "protocol": 1, "capacity": FREE, "ends_in_seconds": 3600}
+    worker = await face.json("POST", "/api/pools/default/workers", body, token=made["token"])
+    await face.world.submit(await face.world.granule("a"))
+    (lease,) = (await face.lease(worker))["leases"]
+
+    (shown,) = (await face.json("GET", "/api/pools/default/tokens"))["tokens"]
+    assert (shown["title"], shown["state"], shown["workers"], shown["made_by"]) == ("the lab", "in force", 1, "owner")
+    assert made["token"] not in str(shown)
+
+    # It is good for nothing else.
+    async with face.world.database.transaction() as tx:
+        await tx.execute("""insert into pool (id, spec, "group") values ('other', '{"id": "other"}', 'owners')""")
+    await face.call("POST", "/api/pools/other/workers", body, token=made["token"], status=403)
+    await face.call("POST", "/api/pools/default/tokens", {}, token=made["token"], status=403)
+
+    answer = await face.json("DELETE", f"/api/pools/default/tokens/{made['id']}")
+    assert answer["workers"] == [worker["worker"]]
+    await face.call("POST", f"/api/workers/{worker['worker']}/heartbeat", {}, token=worker["token"], status=404)
+    await face.call("POST", "/api/pools/default/workers", body, token=made["token"], status=401)
+    job = await face.json("GET", f"/api/jobs/{lease['job']}")
+    assert (job["state"], job["attempts"][0]["outcome"]) == ("queued", "lost")
+    assert "token that it came with was revoked" in job["reason"]
+    (shown,) = (await face.json("GET", "/api/pools/default/tokens"))["tokens"]
+    assert (shown["state"], shown["workers"]) == ("revoked", 0)
+    await face.call("DELETE", f"/api/pools/default/tokens/{made['id']}", status=404)
+
+
+async def test_a_pools_token_expires(face, clock):
+    made = await face.json("POST", "/api/pools/default/tokens", {"lasts_seconds": 60}, status=201)
+    clock.advance(timedelta(seconds=61))
+    body = {"host": "lab", "pid": 7, "protocol": 1, "capacity": FREE}
+    await face.call("POST", "/api/pools/default/workers", body, token=made["token"], status=401)
+    (shown,) = (await face.json("GET", "/api/pools/default/tokens"))["tokens"]
+    assert shown["state"] == "expired"
+
+
+async def test_a_worker_that_goes_by_itself_says_why_and_gets_nothing_new(face):
+    worker = await face.worker()
+    await face.world.submit(await face.world.granule("a"))
+    answer = await face.tell(worker, "heartbeat", {"running": [], "leaving": "Its machine is taken away."})
+    assert answer["drain"] is True
+    assert (await face.lease(worker))["leases"] == []
+    (shown,) = (await face.json("GET", "/api/pools/default"))["workers"]
+    assert (shown["state"], shown["reason"]) == ("draining", "Its machine is taken away.")
+
+
+async def test_how_long_jobs_take_is_learned_from_those_that_succeed(face, clock):
+    worker = await face.worker()
+    learner = Learner()
+
+    async def run(name, seconds):
+        await face.world.submit(await face.world.granule(name))
+        (lease,) = (await face.lease(worker))["leases"]
+        clock.advance(timedelta(seconds=seconds))
+        actor = Actor("worker:x", "owners", kind="worker", pool="default", worker_id=UUID(worker["worker"]))
+        leased = (UUID(lease["job"]), lease["lease"])
+        made = SimpleNamespace(job_id=leased[0], number=leased[1])
+        await face.world.finish(actor, await face.world.succeed(actor, made, name=f"of {name}"))
+        learner._next = 0.0
+        await learner.learn(face.world.database, [leased, (leased[0], 99)])
+        async with face.world.database.transaction() as tx:
+            return (await known(tx))["stats"]
+
+    assert await run("a", 10) == pytest.approx(10)
+    assert await run("b", 30) == pytest.approx(20)
+    assert await run("c", 20) == pytest.approx(20)

@@ -1,3 +1,4 @@
+import math
 from datetime import timedelta
 
 import pytest
@@ -19,7 +20,7 @@ DOCUMENT = {
 def test_a_whole_document_is_read():
     pool = read(DOCUMENT)
     assert (pool.id, pool.provider, pool.min_workers, pool.max_workers) == ("default", "local", 0, 4)
-    assert pool.worker == Resources(2, 8 * 2**30, 50 * 2**30, 0)
+    assert pool.worker == Resources(2, 8 * 2**30, 50 * 2**30, math.inf)
     assert (pool.scale.idle_after.total_seconds(), pool.scale.max_cost_per_day) == (300, 50)
 
 
@@ -37,6 +38,7 @@ def test_the_first_pool_is_this_machine():
         ({"workers": {"maximum": 1}}, "workers.maximum"),
         ({"worker": {"cpu": 2}}, "worker.memory"),
         ({"worker": {"cpu": 2, "memory": "big", "disk": "1GiB"}}, "worker.memory"),
+        ({"worker": {"cpu": 2, "memory": "1GiB", "disk": "1GiB", "gpu": 0.5}}, "worker.gpu"),
         ({"worker": 7}, "worker"),
         ({"scale": {"idle_after": "soon"}}, "scale.idle_after"),
         ({"scale": {"cost_per_hour": "cheap"}}, "scale.cost_per_hour"),
@@ -53,7 +55,10 @@ def test_what_is_wrong_is_named(part, field):
 def test_a_worker_fits_a_job_in_every_respect():
     size = Resources(2, 10, 10, 0)
     assert fits(size, Resources(2, 10, 10, 999))
-    assert not any(fits(size, job) for job in (Resources(3, 1, 1), Resources(1, 11, 1), Resources(1, 1, 11)))
+    assert not any(
+        fits(size, job)
+        for job in (Resources(3, 1, 1), Resources(1, 11, 1), Resources(1, 1, 11), Resources(1, 1, 1, gpu=1))
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 1, 100, 1_000, 11_000, 100_000])

@@ -53,7 +53,7 @@ async def test_a_workers_token_is_for_it_and_its_pool_until_it_is_gone(world):
 async def test_a_start_token_registers_what_it_was_made_for(world):
     start = uuid4()
     async with world.database.transaction() as tx:
-        await store.insert_start(tx, start, "default", "local")
+        await store.insert_starts(tx, [start], "default", "local", {})
         actor = await authenticate(tx, await make_worker_token(tx, "default", start, start=True))
     with pytest.raises(NotAllowed):
         await do(world, workers.register, actor, "default", Arrival("node", 7, 1, CAPACITY, uuid4()))

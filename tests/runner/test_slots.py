@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from armillary.runner.lease import Limits
-from armillary.runner.slots import MAX_AHEAD, Capacity, Pace, wish
+from armillary.runner.slots import MAX_AHEAD, Capacity, Devices, Pace, wish
 
-WHOLE = Capacity(4, 8 << 30, 8 << 30)
-LIMITS = Limits(1.5, 1 << 30, 1 << 30, 60)
+WHOLE = Capacity(4, 8 << 30, 8 << 30, 2)
+LIMITS = Limits(1.5, 1 << 30, 1 << 30, 60, 1)
 
 
 def test_a_job_takes_its_share_and_gives_it_back() -> None:
@@ -31,6 +31,32 @@ def test_short_jobs_are_taken_ahead_even_when_all_is_busy() -> None:
     full = Capacity(0, 0, 0)
     assert wish(WHOLE, full, 0, 0, Pace(0.01, 100)).count > 10
     assert wish(WHOLE, full, 30, 0, Pace(0.01, 100)).count == 0
+
+
+SIZES = st.builds(Limits, st.floats(0.01, 6), st.integers(1, 12), st.integers(1, 12), st.just(60.0), st.integers(0, 3))
+
+
+@given(st.lists(SIZES, max_size=40), st.lists(st.integers(0, 39), max_size=80))
+def test_jobs_of_all_sizes_share_a_worker_without_ever_having_more_than_it_has(
+    jobs: list[Limits], ends: list[int]
+) -> None:
+    whole = Capacity(4, 8, 8, 3)
+    free, devices, running = whole, Devices("abc"), []
+    for limits in jobs:
+        if free.fits(limits):
+            free = free.without(limits)
+            running.append((limits, devices.take(limits.gpu)))
+        elif ends and running:
+            ended, held = running.pop(ends.pop() % len(running))
+            free = free.beside(ended)
+            devices.give_back(held)
+        taken = [name for _, held in running for name in held]
+        assert len(taken) == len(set(taken)) <= 3
+        assert [len(held) for _, held in running] == [one.gpu for one, _ in running]
+        for name in ("cpu", "memory_bytes", "disk_bytes", "gpu"):
+            used = sum(getattr(one, name) for one, _ in running)
+            assert used <= getattr(whole, name) + 1e-6
+            assert abs(getattr(free, name) - (getattr(whole, name) - used)) < 1e-6
 
 
 @given(st.integers(0, 300), st.integers(0, 1000), st.floats(0, 10), st.floats(0, 10000))

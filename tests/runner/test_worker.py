@@ -36,6 +36,18 @@ def test_jobs_are_run_side_by_side_as_capacity_allows(
     assert [server.report(lease["job"])["outcome"] for lease in leases] == ["succeeded", "succeeded"]
 
 
+def test_each_job_has_gpus_of_its_own(server: Any, jobs: Any, start_runner: Start, tmp_path: Path) -> None:
+    code = f"touch {tmp_path}/up-$$; while [ $(ls {tmp_path} | grep -c up-) -lt 3 ]; do sleep 0.02; done"
+    leases = [jobs.shell(f"{code}; echo =$CUDA_VISIBLE_DEVICES=", gpu=gpu, cpu=0.1) for gpu in (1, 2, 0)]
+    start_runner("--gpus", "a,b,c")
+    server.enqueue(*leases)
+    for lease in leases:
+        assert server.report(lease["job"])["outcome"] == "succeeded"
+    first, second, none = (server.log(lease["job"], 1).decode().strip().strip("=") for lease in leases)
+    assert sorted([first, *second.split(",")]) == ["a", "b", "c"]
+    assert none == ""
+
+
 def test_a_job_waits_for_room(server: Any, jobs: Any, start_runner: Start, tmp_path: Path) -> None:
     code = f"set -e; mkdir {tmp_path}/alone; sleep 0.1; rmdir {tmp_path}/alone"
     leases = [jobs.shell(code, cpu=2) for _ in range(3)]

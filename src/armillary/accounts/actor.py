@@ -15,6 +15,7 @@ class Actor:
     kind: Literal["user", "worker", "worker-start", "system"] = "user"
     pool: str | None = None
     worker_id: UUID | None = None
+    token: UUID | None = None  # the pool's token by which a worker comes
 
     @property
     def scope(self) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Tokens in, actors out: the owner's at first start, one-time sign-ins, sessions, and those of workers."""
 
+from datetime import timedelta
 from uuid import UUID
 
 from armillary.accounts import store, token
 from armillary.accounts.actor import Actor
-from armillary.base.db import Transaction
+from armillary.base.db import Row, Transaction
 from armillary.base.errors import NotAuthenticated
+from armillary.base.ids import new_id
 
 OWNER = "owner"
 OWNERS = "owners"
@@ -24,6 +26,8 @@ async def authenticate(tx: Transaction, secret: str) -> Actor:
             return Actor(f"worker:{found.worker_id}", found.group, False, "worker", found.pool, found.worker_id)
         case "worker-start":
             return Actor(f"pool:{found.pool}", found.group, False, "worker-start", found.pool, found.worker_id)
+        case "pool":
+            return Actor(f"pool:{found.pool}", found.group, False, "worker-start", found.pool, token=found.id)
         case _:
             return Actor(found.account, found.group, found.is_owner)
 
@@ -53,12 +57,39 @@ async def sign_in(tx: Transaction, code: str) -> str:
     return session
 
 
-async def make_worker_token(tx: Transaction, pool: str, worker_id: UUID, *, start: bool = False) -> str:
+async def make_worker_token(
+    tx: Transaction, pool: str, worker_id: UUID, *, start: bool = False, parent: UUID | None = None
+) -> str:
     """A token that is good for one pool: to register a worker that was started, or for the worker itself."""
     secret = token.make()
     purpose: token.Purpose = "worker-start" if start else "worker"
-    await store.insert_token(tx, token.digest(secret), OWNER, purpose, None, pool, worker_id)
+    await store.insert_token(tx, token.digest(secret), OWNER, purpose, None, pool, worker_id, parent)
     return secret
+
+
+async def make_pool_token(
+    tx: Transaction, pool: str, title: str, made_by: str, lasts: timedelta | None
+) -> tuple[UUID, str]:
+    """A token that registers any number of workers of one pool; its id and itself."""
+    secret, id_ = token.make(), new_id()
+    await store.insert_pool_token(tx, token.digest(secret), OWNER, id_, pool, title, made_by, lasts)
+    return id_, secret
+
+
+async def check_pool_token(tx: Transaction, id_: UUID) -> None:
+    """Refuse a token that was revoked a moment ago: servers remember for a while whose a token is."""
+    if not await store.is_in_force(tx, id_):
+        raise NotAuthenticated("This token is expired or revoked.", "Ask for another: `armillary pool token make`.")
+
+
+async def pool_tokens(tx: Transaction, pool: str) -> list[Row]:
+    """The tokens of a pool, newest first, each with the number of workers that hold one of its children."""
+    return await store.pool_tokens(tx, pool)
+
+
+async def revoke_pool_token(tx: Transaction, pool: str, id_: UUID) -> list[UUID] | None:
+    """Revoke it and those of its workers, whose ids are returned; None if it is not in force."""
+    return await store.revoke_pool_token(tx, pool, id_)
 
 
 async def revoke_worker_tokens(tx: Transaction, worker_id: UUID) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Literal
 from uuid import UUID
 
-Purpose = Literal["api", "session", "sign-in", "worker-start", "worker"]
+Purpose = Literal["api", "session", "sign-in", "worker-start", "worker", "pool"]
 
 PREFIX = "arm_"
 SIGN_IN_LASTS = timedelta(minutes=15)
@@ -24,6 +24,7 @@ class Token:
     purpose: Purpose
     pool: str | None
     worker_id: UUID | None
+    id: UUID | None = None  # of a pool's token, so that it can be named without being known
 
 
 def make() -> str:

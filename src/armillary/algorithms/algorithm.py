@@ -67,6 +67,8 @@ class Resources:
     disk_bytes: int = 2**30
     time_seconds: float = 3600.0  # it is killed after so long
     soft_time_seconds: float | None = None  # it is asked to stop, and may save what it has, after so long
+    gpu: int = 0
+    resumable: bool = False  # it goes on from its checkpoint, so its worker may end before its time does
 
     def grown(self, memory: float = 1.0, disk: float = 1.0, time: float = 1.0) -> "Resources":
         """The same times these factors."""

@@ -232,7 +232,7 @@ def _command(command: Any, field: str) -> None:
 
 
 def _resources(part: Document) -> Resources:
-    _known(part, ["cpu", "memory", "disk", "time", "soft_time"], "resources")
+    _known(part, ["cpu", "memory", "disk", "gpu", "time", "soft_time", "resumable"], "resources")
     default = Resources()
     soft = _seconds(part, "soft_time", "resources", 1, 1) if "soft_time" in part else None
     hard = _seconds(part, "time", "resources", default.time_seconds, 1)
@@ -248,6 +248,8 @@ def _resources(part: Document) -> Resources:
         disk_bytes=_size(part, "disk", default.disk_bytes),
         time_seconds=hard,
         soft_time_seconds=soft,
+        gpu=_whole(part, "gpu", "resources", default.gpu, 0, 64),
+        resumable=_flag(part, "resumable", "resources"),
     )
 
 
@@ -405,6 +407,14 @@ def _number(part: Document, key: str, field: str, default: float, low: float, hi
             f"{field}.{key} is {value!r}.", f"Write a number from {low} to {high}.", field=f"{field}.{key}"
         )
     return value
+
+
+def _whole(part: Document, key: str, field: str, default: int, low: int, high: int) -> int:
+    value = _number(part, key, field, default, low, high)
+    if value != int(value):
+        path = f"{field}.{key}"
+        raise UsageError(f"{path} {value!r} is not a whole number.", f"Write {max(low, 1)}, say.", field=path)
+    return int(value)
 
 
 def _size(part: Document, key: str, default: int) -> int:

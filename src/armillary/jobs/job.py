@@ -194,4 +194,6 @@ def resources_json(resources: Resources) -> dict[str, Any]:
         "disk_bytes": resources.disk_bytes,
         "time_seconds": resources.time_seconds,
         "soft_time_seconds": resources.soft_time_seconds,
+        "gpu": resources.gpu,
+        "resumable": resources.resumable,
     }

@@ -89,6 +89,26 @@ class Demand:
     memory_bytes: int = 0
     disk_bytes: int = 0
     largest: Resources = NOTHING
+    gpu: int = 0
+    algorithms: tuple["Share", ...] = ()
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a pool's work that is of one algorithm; resources are the sums of all its jobs, as in `Demand`."""
+
+    algorithm: str
+    waiting: int
+    running: int
+    cpu: float
+    memory_bytes: int
+    disk_bytes: int
+    gpu: int
+
+    @property
+    def jobs(self) -> int:
+        """Those that wait and those that run."""
+        return self.waiting + self.running
 
 
 async def lease(
@@ -206,18 +226,28 @@ async def preempt(tx: Transaction, worker_id: UUID) -> None:
 
 
 async def demand(tx: Transaction) -> dict[str, Demand]:
-    """What waits, per pool."""
-    return {
-        row["pool"]: Demand(
-            row["waiting"],
-            row["running"],
-            float(row["cpu"]),
-            int(row["memory_bytes"]),
-            int(row["disk_bytes"]),
-            Resources(row["largest_cpu"], row["largest_memory_bytes"], row["largest_disk_bytes"], 0),
+    """What waits and what runs, per pool."""
+    rows: dict[str, list[Row]] = {}
+    for row in await store.demand(tx):
+        rows.setdefault(row["pool"], []).append(row)
+    return {pool: _demand(parts) for pool, parts in rows.items()}
+
+
+def _demand(rows: Sequence[Row]) -> Demand:
+    names = ("algorithm", "waiting", "running", "cpu", "memory_bytes", "disk_bytes", "gpu")
+    shares = tuple(Share(**{name: row[name] for name in names}) for row in rows)
+    largest = {
+        name: max(row[f"largest_{short}"] for row in rows)
+        for name, short in (
+            ("cpu", "cpu"),
+            ("memory_bytes", "memory_bytes"),
+            ("disk_bytes", "disk_bytes"),
+            ("gpu", "gpu"),
+            ("time_seconds", "seconds"),
         )
-        for row in await store.demand(tx)
     }
+    total = {name: sum(getattr(share, name) for share in shares) for name in names[1:]}
+    return Demand(**total, largest=Resources(**largest), algorithms=shares)
 
 
 async def explain_unfit(tx: Transaction, pool: str, size: Resources, reason: str) -> None:

@@ -29,11 +29,13 @@ async def insert(tx: Transaction, jobs: Sequence[Mapping[str, Any]]) -> dict[UUI
                    is_held boolean, waits integer, deadline timestamptz, on_deadline text)),
            queued as (
                insert into job_queue (job_id, pool, identity, "group", is_shared, priority, ready_at,
-                                      cpu, memory_bytes, disk_bytes, is_held, waits, deadline_at)
+                                      cpu, memory_bytes, disk_bytes, is_held, waits, deadline_at,
+                                      gpu, needs_seconds, algorithm)
                select id, pool, identity, "group", twins <> 'again', priority,
                       case state when 'held' then 'infinity' else armillary_now() end,
                       (resources->>'cpu')::real, (resources->>'memory_bytes')::bigint,
-                      (resources->>'disk_bytes')::bigint, is_held, waits, deadline
+                      (resources->>'disk_bytes')::bigint, is_held, waits, deadline, (resources->>'gpu')::integer,
+                      case when (resources->>'resumable')::boolean then 0 else (resources->>'time_seconds')::real end, algorithm
                from wanted
                where not (reuses and exists (
                    select from job where job.identity = wanted.identity and job."group" = wanted."group"
@@ -102,18 +104,20 @@ async def lease(
     """Give a worker the first jobs that fit into what it has free together: claim, state and attempt in one statement."""
     return await tx.rows(
         """with candidate as materialized (
-               select job_id, priority, ready_at, cpu, memory_bytes, disk_bytes from job_queue
+               select job_id, priority, ready_at, cpu, memory_bytes, disk_bytes, gpu from job_queue
                where pool = %(pool)s and worker_id is null and ready_at < 'infinity'
                    and ready_at <= (select armillary_now())
                    and cpu <= %(cpu)s and memory_bytes <= %(memory)s and disk_bytes <= %(disk)s
+                   and gpu <= %(gpu)s and needs_seconds <= %(seconds_left)s
                order by priority desc, ready_at, job_id limit %(count)s
                for update skip locked),
            fitting as (
                select job_id from (
                    select job_id, sum(cpu) over before as cpu, sum(memory_bytes) over before as memory_bytes,
-                          sum(disk_bytes) over before as disk_bytes
+                          sum(disk_bytes) over before as disk_bytes, sum(gpu) over before as gpu
                    from candidate window before as (order by priority desc, ready_at, job_id)) as together
-               where cpu <= %(cpu)s + 1e-6 and memory_bytes <= %(memory)s and disk_bytes <= %(disk)s),
+               where cpu <= %(cpu)s + 1e-6 and memory_bytes <= %(memory)s and disk_bytes <= %(disk)s
+                   and gpu <= %(gpu)s),
            claimed as (
                update job_queue as queue
                set worker_id = %(worker)s, lease = lease + 1, leased_at = armillary_now(), stop = null
@@ -146,6 +150,8 @@ async def lease(
             "cpu": free.cpu,
             "memory": free.memory_bytes,
             "disk": free.disk_bytes,
+            "gpu": free.gpu,
+            "seconds_left": free.time_seconds,
             "count": count,
         }
         | price,
@@ -404,11 +410,13 @@ async def enqueue_again(tx: Transaction, jobs: Sequence[UUID], reason: str) -> i
     """
     count = await tx.execute(
         """insert into job_queue (job_id, pool, identity, "group", is_shared, priority, ready_at, cpu, memory_bytes,
-                                  disk_bytes, lease, waits, deadline_at)
+                                  disk_bytes, lease, waits, deadline_at, gpu, needs_seconds, algorithm)
            select id, pool, identity, "group", twins <> 'again', priority,
                   case when waits > 0 then 'infinity' else armillary_now() end,
                   (resources->>'cpu')::real, (resources->>'memory_bytes')::bigint, (resources->>'disk_bytes')::bigint,
-                  attempts, waits, case when deadline_at > armillary_now() then deadline_at end
+                  attempts, waits, case when deadline_at > armillary_now() then deadline_at end,
+                  coalesce((resources->>'gpu')::integer, 0),
+                  case when (resources->>'resumable')::boolean then 0 else (resources->>'time_seconds')::real end, algorithm
            from job, lateral (select count(*) as waits from job_dependency where job_id = job.id and not is_met) as open
            where id = any(%s)
            on conflict (identity, "group") where is_shared do nothing""",
@@ -954,24 +962,57 @@ async def explain_unfit(tx: Transaction, pool: str, size: Resources, reason: str
         """with unfit as (
                select job_id from job_queue
                where pool = %(pool)s and worker_id is null and ready_at < 'infinity'
-                   and (cpu > %(cpu)s or memory_bytes > %(memory)s or disk_bytes > %(disk)s)
+                   and (cpu > %(cpu)s or memory_bytes > %(memory)s or disk_bytes > %(disk)s or gpu > %(gpu)s
+                        or needs_seconds > %(seconds)s)
                order by job_id for update skip locked)
            update job set reason = %(reason)s from unfit where job.id = unfit.job_id and job.reason <> %(reason)s""",
-        {"pool": pool, "cpu": size.cpu, "memory": size.memory_bytes, "disk": size.disk_bytes, "reason": reason},
+        {
+            "pool": pool,
+            "cpu": size.cpu,
+            "memory": size.memory_bytes,
+            "disk": size.disk_bytes,
+            "gpu": size.gpu,
+            "seconds": size.time_seconds,
+            "reason": reason,
+        },
     )
 
 
 async def demand(tx: Transaction) -> list[Row]:
-    """Per pool: jobs that wait and could run now, jobs that run, and the resources of both together."""
+    """Per pool and algorithm: jobs that wait and could run now, jobs that run, and the resources of both together."""
     return await tx.rows(
-        """select pool,
+        """select pool, algorithm,
                   count(*) filter (where is_waiting) as waiting, count(*) filter (where worker_id is not null) as running,
-                  coalesce(sum(cpu), 0) as cpu, coalesce(sum(memory_bytes), 0) as memory_bytes,
-                  coalesce(sum(disk_bytes), 0) as disk_bytes,
+                  sum(cpu)::float8 as cpu, sum(memory_bytes)::bigint as memory_bytes,
+                  sum(disk_bytes)::bigint as disk_bytes, sum(gpu)::bigint as gpu,
                   coalesce(max(cpu) filter (where is_waiting), 0) as largest_cpu,
                   coalesce(max(memory_bytes) filter (where is_waiting), 0) as largest_memory_bytes,
-                  coalesce(max(disk_bytes) filter (where is_waiting), 0) as largest_disk_bytes
+                  coalesce(max(disk_bytes) filter (where is_waiting), 0) as largest_disk_bytes,
+                  coalesce(max(gpu) filter (where is_waiting), 0) as largest_gpu,
+                  coalesce(max(needs_seconds) filter (where is_waiting), 0) as largest_seconds
            from (select *, worker_id is null as is_waiting from job_queue
                  where worker_id is not null or ready_at <= armillary_now()) as live
-           group by pool"""
+           group by pool, algorithm"""
     )
+
+
+async def learn_pace(tx: Transaction, ended: Sequence[tuple[UUID, int]], memory: int) -> None:
+    """Mix how long these attempts took into the mean of their algorithms, whose weight never exceeds `memory` jobs."""
+    await tx.execute(
+        """insert into pace as known (algorithm, seconds, jobs)
+           select job.algorithm, avg(extract(epoch from attempt.ended_at - attempt.leased_at)), count(*)
+           from unnest(%(jobs)s::uuid[], %(leases)s::integer[]) as one (job, lease)
+           join job on job.id = one.job
+           join attempt on attempt.job_id = one.job and attempt.number = one.lease and attempt.outcome = 'succeeded'
+           group by job.algorithm order by job.algorithm
+           on conflict (algorithm) do update set
+               seconds = known.seconds + (excluded.seconds - known.seconds)
+                   * least(1.0, excluded.jobs::float8 / least(known.jobs + excluded.jobs, %(memory)s)),
+               jobs = known.jobs + excluded.jobs, seen_at = armillary_now()""",
+        {"jobs": [job for job, _ in ended], "leases": [lease for _, lease in ended], "memory": memory},
+    )
+
+
+async def pace(tx: Transaction) -> dict[str, float]:
+    """Seconds that a job of each algorithm takes, as far as that is known."""
+    return {row["algorithm"]: row["seconds"] for row in await tx.rows("select algorithm, seconds from pace")}

@@ -3,9 +3,10 @@
 import base64
 import binascii
 import json
+import math
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from armillary.accounts.api import SignedIn
 from armillary.accounts.permit import permit
 from armillary.algorithms.algorithm import ErrorClass, Resources
 from armillary.base.clock import iso
+from armillary.base.db import Row
 from armillary.base.errors import ArmillaryError, NotAllowed, NotFound, UsageError
 from armillary.base.http import Context, Web, Wire
 from armillary.base.links import file_path
@@ -27,10 +29,11 @@ from armillary.granules.api import CommitWire, files
 from armillary.jobs import checkpoints, kept, logs, queue
 from armillary.jobs.job import AttemptOutcome, Report, ReportedOutput, resources_json
 from armillary.jobs.logs import Chunk
+from armillary.jobs.pace import Learner
 from armillary.jobs.queue import Beat, Lease, LeasedInput
-from armillary.pools import define, judge, store
+from armillary.pools import define, judge, store, tokens
 from armillary.pools import worker as workers
-from armillary.pools.pool import Arrival, Pulse, Worker, pulse
+from armillary.pools.pool import Arrival, Pulse, Start, Worker, pulse, read
 from armillary.pools.waiting import BARRED, Barred, Commanded, Waiting
 from armillary.pools.worker import Commands
 
@@ -39,6 +42,7 @@ router = APIRouter(prefix="/api", tags=["pools"])
 LONGEST_WAIT_SECONDS = 60.0
 COUNT_SECONDS = 5.0
 MAX_BATCH = 200
+ENDED_SHOWN = 5
 
 
 class FreeWire(Wire):
@@ -47,10 +51,13 @@ class FreeWire(Wire):
     cpu: float = Field(ge=0)
     memory_bytes: int = Field(ge=0)
     disk_bytes: int = Field(ge=0)
+    gpu: int = Field(0, ge=0)
+    seconds_left: float | None = Field(None, ge=0)  # until its provider ends it; none: nobody will
 
     def resources(self) -> Resources:
         """The same as a plain type."""
-        return Resources(self.cpu, self.memory_bytes, self.disk_bytes, 0)
+        left = math.inf if self.seconds_left is None else self.seconds_left
+        return Resources(self.cpu, self.memory_bytes, self.disk_bytes, left, gpu=self.gpu)
 
 
 class ArrivalWire(Wire):
@@ -61,6 +68,7 @@ class ArrivalWire(Wire):
     start: UUID | None = None
     protocol: int
     capacity: FreeWire
+    ends_in_seconds: float | None = Field(None, ge=0, le=10 * 366 * 86400)
 
 
 class LeaseWire(Wire):
@@ -90,8 +98,9 @@ class RunningWire(Wire):
 
 
 class BeatWire(Wire):
-    """A heartbeat."""
+    """A heartbeat; `leaving` says why the worker takes nothing new, where that is not the server's wish."""
 
+    leaving: str = Field("", max_length=2000)
     running: list[RunningWire] = Field(default_factory=list, max_length=10_000)
 
 
@@ -146,6 +155,13 @@ class ReportsWire(Wire):
     reports: list[ReportWire] = Field(max_length=MAX_BATCH)
 
 
+class TokenWire(Wire):
+    """A pool's token to make."""
+
+    title: str = Field("", max_length=200)
+    lasts_seconds: float | None = Field(None, gt=0, le=100 * 366 * 86400)
+
+
 class LeaveWire(Wire):
     """Why a worker goes."""
 
@@ -171,6 +187,7 @@ async def pools(web: Web, actor: SignedIn) -> dict[str, Any]:
                 "workers": counts.get(row["id"], {}),
                 "waiting": demand.get(row["id"], queue.Demand()).waiting,
                 "running": demand.get(row["id"], queue.Demand()).running,
+                **{name: row[name] for name in ("wanted", "why")},
             }
             for row in rows
         ],
@@ -185,13 +202,23 @@ async def pool(web: Web, actor: SignedIn, pool: str, gone: bool = False) -> dict
         row = await define.row(tx, actor, pool)
         found = await store.workers(tx, pool, with_gone=gone)
         demand = (await queue.demand(tx)).get(pool, queue.Demand())
+        starts, ended = await store.starts(tx, pool), await store.ended_starts(tx, pool, ENDED_SHOWN)
+        hours = await store.hours_today(tx, pool)
+    price = read(row["spec"]).scale.cost_per_hour
     return {
         "id": row["id"],
         "spec": row["spec"],
         "group": row["group"],
         "waiting": demand.waiting,
         "running": demand.running,
+        "wanted": row["wanted"],
+        "why": row["why"],
+        "decided_at": iso(row["decided_at"]) if row["decided_at"] else None,
+        "hours_today": hours,
+        "cost_today": hours * price,
         "workers": [_worker(worker) for worker in found],
+        "starts": [_start(start) for start in starts],
+        "ended": [_ended(start) for start in ended],
     }
 
 
@@ -204,6 +231,31 @@ async def drain_pool(web: Web, actor: SignedIn, pool: str) -> dict[str, Any]:
         for worker in found:
             await workers.drain(tx, worker.id, f"{actor.account} drains the pool.")
     return {"workers": [str(worker.id) for worker in found]}
+
+
+@router.get("/pools/{pool}/tokens")
+async def pool_tokens(web: Web, actor: SignedIn, pool: str) -> dict[str, Any]:
+    """The tokens of a pool: by whom, until when, and how many workers came with each."""
+    async with web.database.transaction() as tx:
+        found = await tokens.those_of(tx, actor, pool)
+    return {"tokens": [_token(row) for row in found], "next": None}
+
+
+@router.post("/pools/{pool}/tokens", status_code=201)
+async def make_token(web: Web, actor: SignedIn, pool: str, body: TokenWire) -> dict[str, Any]:
+    """Make a token that registers workers of this pool; it is shown this once."""
+    lasts = None if body.lasts_seconds is None else timedelta(seconds=body.lasts_seconds)
+    async with web.database.transaction() as tx:
+        made, secret = await tokens.make(tx, actor, pool, body.title, lasts)
+    return {"id": str(made), "token": secret}
+
+
+@router.delete("/pools/{pool}/tokens/{token}")
+async def revoke_token(web: Web, actor: SignedIn, pool: str, token: UUID) -> dict[str, Any]:
+    """Revoke a token: its workers are refused from now on, and what they ran goes on elsewhere."""
+    async with web.database.transaction() as tx:
+        ended = await tokens.revoke(tx, actor, pool, token)
+    return {"workers": [str(worker) for worker in ended]}
 
 
 @router.get("/workers")
@@ -252,7 +304,8 @@ async def release(web: Web, actor: SignedIn, worker: UUID) -> None:
 @router.post("/pools/{pool}/workers", status_code=201)
 async def register(web: Web, actor: SignedIn, pool: str, body: ArrivalWire, request: Request) -> dict[str, Any]:
     """Become a worker of a pool."""
-    arrival = Arrival(body.host, body.pid, body.protocol, body.capacity.resources(), body.start)
+    ends_in = None if body.ends_in_seconds is None else timedelta(seconds=body.ends_in_seconds)
+    arrival = Arrival(body.host, body.pid, body.protocol, body.capacity.resources(), body.start, ends_in)
     async with web.database.transaction() as tx:
         registered = await workers.register(tx, actor, pool, arrival)
     beats = await _pulse(request, web)
@@ -296,6 +349,8 @@ async def heartbeat(web: Web, actor: SignedIn, worker: UUID, body: BeatWire, req
     told = await _pulse(request, web)
     beats = [Beat(one.job, one.lease, _progress(one), one.started_at) for one in body.running]
     async with web.database.transaction() as tx:
+        if body.leaving:
+            await workers.drain(tx, worker, body.leaving)
         commands = await workers.heartbeat(
             tx, worker, beats, max(web.settings.pools.time_to_live, told.silent_after), told.silent_after
         )
@@ -333,13 +388,16 @@ async def append_logs(web: Web, actor: SignedIn, worker: UUID, body: ChunksWire)
 
 
 @router.post("/workers/{worker}/finish")
-async def finish(web: Web, actor: SignedIn, worker: UUID, body: ReportsWire) -> dict[str, Any]:
+async def finish(web: Web, actor: SignedIn, worker: UUID, body: ReportsWire, request: Request) -> dict[str, Any]:
     """Attempts that ended: outputs, states, provenance and events in one transaction."""
     _own(actor, worker)
     commits = [output.commit.commit() for report in body.reports for output in report.outputs]
     prepared = iter(await ingest.prepare(web.database, web.store, commits) if commits else [])
     reports = [_report(report, [next(prepared) for _ in report.outputs]) for report in body.reports]
     results = await web.database.retry(lambda tx: workers.finish(tx, actor, worker, reports))
+    await _learner(request).learn(
+        web.database, [(one.job_id, one.lease) for one in results if one.outcome == "recorded"]
+    )
     return {
         "results": [
             {
@@ -424,6 +482,14 @@ async def _pulse(request: Request, web: Context) -> Pulse:
     # The first to ask is still counting.
     found: Pulse = getattr(state, "pulse", pulse(0, web.settings.pools.heartbeat, web.settings.pools.time_to_live))
     return found
+
+
+def _learner(request: Request) -> Learner:
+    state = request.app.state
+    if not hasattr(state, "learner"):
+        state.learner = Learner()
+    learner: Learner = state.learner
+    return learner
 
 
 def _lease(web: Context, lease: Lease) -> dict[str, Any]:
@@ -522,11 +588,48 @@ def _worker(worker: Worker) -> dict[str, Any]:
             "cpu": worker.capacity.cpu,
             "memory_bytes": worker.capacity.memory_bytes,
             "disk_bytes": worker.capacity.disk_bytes,
+            "gpu": worker.capacity.gpu,
         },
         "registered_at": iso(worker.registered_at),
         "beat_at": iso(worker.beat_at),
         "idle_since": iso(worker.idle_since) if worker.idle_since else None,
         "ended_at": iso(worker.ended_at) if worker.ended_at else None,
+        "ends_at": iso(worker.ends_at) if worker.ends_at else None,
+    }
+
+
+def _start(start: Start) -> dict[str, Any]:
+    return {
+        "id": str(start.id),
+        "provider": start.provider,
+        "reference": start.reference,
+        "state": start.state,
+        "note": start.note,
+        "started_at": iso(start.started_at),
+        "worker": str(start.worker_id) if start.worker_id else None,
+    }
+
+
+def _ended(row: Row) -> dict[str, Any]:
+    return {
+        "id": str(row["id"]),
+        "provider": row["provider"],
+        "reference": row["reference"],
+        "reason": row["reason"],
+        "started_at": iso(row["started_at"]),
+        "ended_at": iso(row["ended_at"]),
+        "worker": str(row["worker_id"]) if row["worker_id"] else None,
+    }
+
+
+def _token(row: Row) -> dict[str, Any]:
+    state = "revoked" if row["revoked_at"] else "expired" if row["is_expired"] else "in force"
+    times = {name: iso(row[name]) if row[name] else None for name in ("created_at", "expires_at", "revoked_at")}
+    return {
+        "id": str(row["id"]),
+        "state": state,
+        **{name: row[name] for name in ("title", "made_by", "workers")},
+        **times,
     }
 
 

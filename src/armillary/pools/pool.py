@@ -1,9 +1,11 @@
 """Pool and Worker: the fleet that is wished, and the programs that make it up. Pure types and the document's check."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
@@ -11,6 +13,9 @@ from armillary.algorithms.algorithm import Resources
 from armillary.base import units
 from armillary.base.errors import UsageError
 from armillary.base.ids import check_name
+from armillary.pools.kinds import KINDS
+from armillary.pools.options import Options
+from armillary.pools.provider import StartState
 
 WorkerState = Literal["live", "draining", "quarantined", "gone"]
 PROTOCOLS = (1,)  # this server's, and the one before once there is one
@@ -39,6 +44,7 @@ class Scale:
 
     idle_after: timedelta = timedelta(minutes=5)
     drain_within: timedelta = timedelta(minutes=30)
+    preempt_after: timedelta | None = None  # a worker that is to leave may go on with its jobs for so long; for ever
     cost_per_hour: float = 0.0  # of one worker, in the site's currency
     max_cost_per_day: float | None = None
 
@@ -53,6 +59,8 @@ class Pool:
     max_workers: int = 1
     worker: Resources | None = None  # the size of each; what the machine has if none
     scale: Scale = Scale()
+    options: Mapping[str, Any] = field(default_factory=dict)  # the provider's own, which it has checked
+    walltime: timedelta | None = None  # after which its provider ends a worker
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class Arrival:
     protocol: int
     capacity: Resources
     start: UUID | None = None
+    ends_in: timedelta | None = None  # its provider ends it then
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,7 @@ class Worker:
     beat_at: datetime
     idle_since: datetime | None
     ended_at: datetime | None
+    ends_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -96,26 +106,39 @@ class Start:
     worker_state: WorkerState | None
     is_idle: bool
     idle_for: timedelta | None
+    state: StartState = "running"
+    note: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    age: timedelta = timedelta(0)
+    host: str = ""
 
 
 def read(document: Mapping[str, Any]) -> Pool:
     """The pool that a document describes; `UsageError` names the field that is wrong."""
-    _known(document, ["kind", "id", "title", "description", "provider", "workers", "worker", "scale"], "")
     provider = document.get("provider", "local")
-    if provider not in ("local", "none"):
+    if provider not in (*KINDS, "none"):
         raise UsageError(
             f"provider {provider!r} is not known.",
-            "Choose local, or none for workers that you start.",
+            f"Choose from: {', '.join(KINDS)}; or none for workers that you start.",
             field="provider",
         )
-    low, high = _workers(_part(document, "workers"))
+    own = [provider] if provider != "none" else []
+    _known(document, ["kind", "id", "title", "description", "provider", "workers", "worker", "scale", *own], "")
+    low, high = _workers(Options(document.get("workers"), "workers"))
+    size = _size(Options(document.get("worker"), "worker"))
+    options = document.get(provider)
+    if own:
+        KINDS[provider](options, Path())
+    walltime = (options or {}).get("walltime")
     return Pool(
         id=check_name(str(document.get("id", ""))),
-        provider=None if provider == "none" else provider,
+        provider=provider if own else None,
         min_workers=low,
         max_workers=high,
-        worker=_size(_part(document, "worker")),
-        scale=_scale(_part(document, "scale")),
+        worker=size,
+        scale=_scale(Options(document.get("scale"), "scale")),
+        options=options or {},
+        walltime=None if walltime is None else units.duration(str(walltime)),
     )
 
 
@@ -126,14 +149,19 @@ def default_document(idle_workers: int) -> dict[str, Any]:
 
 
 def fits(size: Resources, job: Resources) -> bool:
-    """Whether a worker of this size could ever run the job."""
-    return job.cpu <= size.cpu and job.memory_bytes <= size.memory_bytes and job.disk_bytes <= size.disk_bytes
+    """Whether a worker of this size could ever run the job; time is another thing."""
+    return (
+        job.cpu <= size.cpu
+        and job.memory_bytes <= size.memory_bytes
+        and job.disk_bytes <= size.disk_bytes
+        and job.gpu <= size.gpu
+    )
 
 
-def _workers(part: Mapping[str, Any]) -> tuple[int, int]:
-    _known(part, ["min", "max"], "workers")
-    low = _whole(part.get("min", 0), "workers.min")
-    high = _whole(part.get("max", max(1, low)), "workers.max")
+def _workers(part: Options) -> tuple[int, int]:
+    low = part.whole("min", 0, 0, MAX_WORKERS)
+    high = part.whole("max", max(1, low), 0, MAX_WORKERS)
+    part.end()
     if low > high:
         raise UsageError(
             f"workers.min is {low}, more than workers.max ({high}).", "Exchange them.", field="workers.min"
@@ -141,58 +169,40 @@ def _workers(part: Mapping[str, Any]) -> tuple[int, int]:
     return low, high
 
 
-def _size(part: Mapping[str, Any]) -> Resources | None:
-    _known(part, ["cpu", "memory", "disk"], "worker")
-    if not part:
+def _size(part: Options) -> Resources | None:
+    cpu, memory, disk = part.number("cpu", None), part.size("memory"), part.size("disk")
+    gpu = part.whole("gpu", 0, 0, 64)
+    part.end()
+    if cpu is None and memory is None and disk is None and not gpu:
         return None
-    for name in ("cpu", "memory", "disk"):
-        if name not in part:
-            raise UsageError(
-                f"worker.{name} is missing.", "Give cpu, memory and disk, or none of them.", field=f"worker.{name}"
-            )
-    memory, disk = (units.size(part[name], f"worker.{name}") for name in ("memory", "disk"))
-    return Resources(_positive(part["cpu"], "worker.cpu"), memory, disk, 0)
+    for name, value in (("cpu", cpu), ("memory", memory), ("disk", disk)):
+        if value is None:
+            path = part.path(name)
+            raise UsageError(f"{path} is missing.", "Give cpu, memory and disk, or none of them.", field=path)
+    assert cpu is not None
+    assert memory is not None
+    assert disk is not None
+    return Resources(cpu, memory, disk, math.inf, gpu=gpu)
 
 
-def _scale(part: Mapping[str, Any]) -> Scale:
-    _known(part, ["idle_after", "drain_within", "cost_per_hour", "max_cost_per_day"], "scale")
+def _scale(part: Options) -> Scale:
     default = Scale()
-    cap = part.get("max_cost_per_day")
-    return Scale(
-        idle_after=units.duration(str(part["idle_after"]), "scale.idle_after")
-        if "idle_after" in part
-        else default.idle_after,
-        drain_within=units.duration(str(part["drain_within"]), "scale.drain_within")
-        if "drain_within" in part
-        else default.drain_within,
-        cost_per_hour=_positive(part["cost_per_hour"], "scale.cost_per_hour") if "cost_per_hour" in part else 0.0,
-        max_cost_per_day=None if cap is None else _positive(cap, "scale.max_cost_per_day"),
+    idle_after, drain_within = part.duration("idle_after"), part.duration("drain_within")
+    scale = Scale(
+        idle_after=default.idle_after if idle_after is None else idle_after,
+        drain_within=default.drain_within if drain_within is None else drain_within,
+        preempt_after=part.duration("preempt_after"),
+        cost_per_hour=part.number("cost_per_hour", 0.0) or 0.0,
+        max_cost_per_day=part.number("max_cost_per_day", None),
     )
+    part.end()
+    return scale
 
 
-def _part(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = document.get(name) or {}
-    if not isinstance(part, Mapping):
-        raise UsageError(f"{name} is not a mapping.", f"Write {name}: {{…}}.", field=name)
-    return part
-
-
-def _known(part: Mapping[str, Any], keys: Sequence[str], field: str) -> None:
-    for key in part:
+def _known(document: Mapping[str, Any], keys: Sequence[str], field: str) -> None:
+    for key in document:
         if key not in keys:
             path = f"{field}.{key}".lstrip(".")
             close = get_close_matches(str(key), keys, 1)
             remedy = f"Did you mean {close[0]}?" if close else f"Choose from: {', '.join(keys)}."
             raise UsageError(f"{path} is not known here.", remedy, field=path)
-
-
-def _whole(value: Any, field: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_WORKERS:
-        raise UsageError(f"{field} is {value!r}.", f"Write a whole number from 0 to {MAX_WORKERS}.", field=field)
-    return value
-
-
-def _positive(value: Any, field: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise UsageError(f"{field} is {value!r}.", "Write a number, 0 or more.", field=field)
-    return value

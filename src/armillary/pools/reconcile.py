@@ -1,6 +1,7 @@
 """Make each pool's workers what is wished: adopt, bury, start, drain. What is on record is enough to go on after a crash."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +19,13 @@ from armillary.base.ids import new_id
 from armillary.base.settings import PoolSettings
 from armillary.base.units import human_size
 from armillary.jobs import pause, queue
+from armillary.jobs.pace import known
 from armillary.jobs.queue import Demand
 from armillary.pools import judge, store, worker
 from armillary.pools.autoscale import Plan, plan
+from armillary.pools.fleet import Look, Providers
 from armillary.pools.pool import Pool, Start, fits, read
-from armillary.pools.provider import Known, PoolProvider, StartRequest
+from armillary.pools.provider import Found, StartRequest, StartState, consecutive
 from armillary.pools.providers.local import machine
 
 SINGLETON = "pools"
@@ -39,9 +42,11 @@ class Fleet:
     pool: Pool
     demand: Demand
     starts: Sequence[Start]
-    size: Resources
+    size: Resources | None  # none: no worker has said yet how large it is
     cost_today: float
+    pace: Mapping[str, float]
     may_start: bool  # false for a while after workers that ended before they registered
+    problem: str = ""  # of its provider
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Reconciler:
     """One round at a time, on the server that holds the singleton of this name (`epoch`)."""
 
     database: Database
-    providers: Mapping[str, PoolProvider]
+    providers: Providers
     settings: PoolSettings
     url: Callable[[], str]
 
@@ -61,162 +66,184 @@ class Reconciler:
             await judge.judge(tx)
             await pause.hold_paused(tx)
             starts = await store.starts(tx)
-        living = await self._living(starts)
+        look = await self.providers.look(starts)
         async with self.database.transaction() as tx:
             await _check(tx, epoch)
-            await settle(tx, starts, living)
-            fleets = await _fleets(tx)
+            await settle(tx, starts, look)
+            fleets = await _fleets(tx, look.problems)
+            plans = [decide(fleet) for fleet in fleets]
+            for fleet, change in zip(fleets, plans, strict=True):
+                await store.decided(tx, fleet.pool.id, change.wanted, change.reason)
             overdue = await _overdue(tx, fleets)
-        for reference, provider, force in overdue:
-            await self.providers[provider].stop(reference, force=force)
-        for fleet in fleets:
-            await self._follow(fleet, decide(fleet), epoch)
+        for start, force in overdue:
+            await self._stop([start], force=force)
+        for fleet, change in zip(fleets, plans, strict=True):
+            await self._follow(fleet, change, epoch)
 
     async def stop_all(self, within: timedelta) -> None:
-        """End the workers that were started here: they finish or hand back what they run, then go."""
+        """End the workers of this machine: they finish or hand back what they run, then go. Others wait for a server."""
         deadline = time.monotonic() + within.total_seconds()
-        asked: set[str] = set()
+        asked: set[UUID] = set()
         while starts := await self._bury():
             force = time.monotonic() > deadline
-            for start in starts:
-                # Once is enough: a runner may take a second signal for impatience.
-                if start.reference and (force or start.reference not in asked):
-                    asked.add(start.reference)
-                    await self.providers[start.provider].stop(start.reference, force=force)
+            # Once is enough: a runner may take a second signal for impatience.
+            await self._stop([start for start in starts if force or start.id not in asked], force=force)
+            asked |= {start.id for start in starts}
             await asyncio.sleep(0.1)
 
     async def _bury(self) -> list[Start]:
-        """Record which of our starts have ended; returns those that live."""
+        """Record which of this machine's workers have ended; returns those that live."""
         async with self.database.transaction() as tx:
-            starts = [start for start in await store.starts(tx) if start.provider in self.providers]
-        living = await self._living(starts)
+            starts = [start for start in await store.starts(tx) if start.provider == "local"]
+        look = await self.providers.look(starts)
         async with self.database.transaction() as tx:
-            await settle(tx, starts, living)
-        return [replace(start, reference=living[start.id]) for start in starts if start.id in living]
+            await settle(tx, starts, look)
+        return [replace(start, reference=look.found[start.id].reference) for start in starts if start.id in look.found]
 
-    async def _living(self, starts: Sequence[Start]) -> dict[UUID, str]:
-        living: dict[UUID, str] = {}
-        for name, provider in self.providers.items():
-            living |= await provider.check(
-                [Known(start.id, start.reference) for start in starts if start.provider == name]
-            )
-        # What another server's provider started is that server's to check.
-        strangers = [start for start in starts if start.provider not in self.providers]
-        return living | {start.id: start.reference or "" for start in strangers}
+    async def _stop(self, starts: Sequence[Start], *, force: bool) -> None:
+        for start in starts:
+            if start.reference:
+                try:
+                    await self.providers.of_start(start).stop([start.reference], force=force)
+                except ArmillaryError as error:
+                    _log.warning("worker not stopped", pool=start.pool, reason=str(error))
 
     async def _follow(self, fleet: Fleet, change: Plan, epoch: int | None) -> None:
         pool = fleet.pool
-        if change.start or change.drain:
-            _log.info("pool changes", pool=pool.id, start=change.start, drain=len(change.drain), reason=change.reason)
+        if change.start or change.drain or change.cancel:
+            counts = {"start": change.start, "drain": len(change.drain), "cancel": len(change.cancel)}
+            _log.info("pool changes", pool=pool.id, **counts, reason=change.reason)
         if change.drain:
             async with self.database.transaction() as tx:
                 await _check(tx, epoch)
                 for leaving in change.drain:
                     await worker.drain(tx, leaving, change.reason)
-        for _ in range(change.start):
+        await self._stop([start for start in fleet.starts if start.id in change.cancel], force=False)
+        if change.start and fleet.may_start:
             try:
-                await self._start(pool, epoch)
+                await self._start(pool, change.start, epoch)
             except ArmillaryError as error:
-                _log.warning("worker not started", pool=pool.id, reason=str(error))
-                return
+                _log.warning("workers not started", pool=pool.id, reason=str(error))
+                async with self.database.transaction() as tx:
+                    await store.decided(tx, pool.id, change.wanted, f"{change.reason} {error}")
 
-    async def _start(self, pool: Pool, epoch: int | None) -> None:
-        """Record, start, record: a crash in between leaves a start that the next round finds or buries."""
+    async def _start(self, pool: Pool, number: int, epoch: int | None) -> None:
+        """Record, start, record: a crash in between leaves starts that the next round finds or buries."""
         assert pool.provider is not None
-        start = new_id()
+        starts = consecutive(new_id(), number)
         async with self.database.transaction() as tx:
             await _check(tx, epoch)
-            await store.insert_start(tx, start, pool.id, pool.provider)
-            token = await make_worker_token(tx, pool.id, start, start=True)
+            await store.insert_starts(tx, starts, pool.id, pool.provider, pool.options)
+            tokens = [await make_worker_token(tx, pool.id, start, start=True) for start in starts]
         crash_point("pools.recorded")
-        request = StartRequest(start, pool.id, self.url(), token, pool.worker)
+        requests = [
+            StartRequest(start, pool.id, self.url(), token, pool.worker)
+            for start, token in zip(starts, tokens, strict=True)
+        ]
         try:
-            reference = await self.providers[pool.provider].start(request)
+            references = await self.providers.of_pool(pool).start(requests)
         except ArmillaryError as error:
             async with self.database.transaction() as tx:
-                await _end_starts(tx, [start], str(error))
+                await _end_starts(tx, dict.fromkeys(starts, str(error)))
             raise
         crash_point("pools.before-reference")
+        state: StartState = "running" if pool.provider == "local" else "pending"
         async with self.database.transaction() as tx:
-            await store.set_reference(tx, start, reference)
+            for start, reference in references.items():
+                await store.set_found(tx, start, Found(reference, state))
+            missing = [start for start in starts if start not in references]
+            await _end_starts(tx, dict.fromkeys(missing, "Its provider did not start it."))
 
 
 def decide(fleet: Fleet) -> Plan:
     """What to change about a pool."""
     if fleet.pool.provider is None:
-        return Plan()
+        return Plan(reason="Its workers are started by others.")
+    change = plan(fleet.pool, fleet.size, fleet.demand, fleet.starts, fleet.cost_today, fleet.pace)
     apart = sum(start.worker_state == "quarantined" for start in fleet.starts)
-    if apart >= max(3, fleet.pool.max_workers):
-        return Plan(reason=f"{apart} of its workers are quarantined: more would go the same way.")
-    change = plan(fleet.pool, fleet.size, fleet.demand, fleet.starts, fleet.cost_today)
-    return change if fleet.may_start or not change.start else Plan(reason="Its last workers ended at once.")
+    if change.start and apart >= max(3, fleet.pool.max_workers):
+        return replace(change, start=0, reason=f"{apart} of its workers are quarantined: more would go the same way.")
+    if change.start and not fleet.may_start:
+        return replace(
+            change, start=0, reason=f"{change.reason} The last ended before they registered; it waits a while."
+        )
+    return replace(change, reason=f"{change.reason} {fleet.problem}".strip())
 
 
-async def settle(tx: Transaction, starts: Sequence[Start], living: Mapping[UUID, str]) -> None:
+async def settle(tx: Transaction, starts: Sequence[Start], look: Look) -> None:
     """Record what was found: adopt what lives, bury what is gone, with what it held."""
+    gone: dict[UUID, str] = {}
     for start in starts:
-        if start.id in living and start.reference is None:
-            await store.set_reference(tx, start.id, living[start.id])
-    gone = [start for start in starts if start.id not in living]
-    await _end_starts(tx, [start.id for start in gone], "Its process has ended.")
-    dead = [start.worker_id for start in gone if start.worker_id and start.worker_state != "gone"]
-    if dead:
-        await worker.end(tx, dead, "Its process has ended.")
+        found = look.found.get(start.id)
+        if found is not None and found.state != "ended":
+            if found != Found(start.reference or "", start.state, start.note):
+                await store.set_found(tx, start.id, found)
+        elif start.id not in look.unknown:
+            gone[start.id] = (found and found.note) or "Its process has ended."
+    await _end_starts(tx, gone)
+    for start in starts:
+        if start.id in gone and start.worker_id and start.worker_state != "gone":
+            await worker.end(tx, [start.worker_id], gone[start.id])
 
 
-async def _end_starts(tx: Transaction, starts: Sequence[UUID], reason: str) -> None:
-    await store.end_starts(tx, starts, reason)
-    for start in starts:
+async def _end_starts(tx: Transaction, ended: Mapping[UUID, str]) -> None:
+    if not ended:
+        return
+    await store.end_starts(tx, ended)
+    for start in ended:
         await revoke_worker_tokens(tx, start)
 
 
-async def _fleets(tx: Transaction) -> list[Fleet]:
-    demand, starts = await queue.demand(tx), await store.starts(tx)
+async def _fleets(tx: Transaction, problems: Mapping[str, str]) -> list[Fleet]:
+    demand, starts, pace = await queue.demand(tx), await store.starts(tx), await known(tx)
     fleets = []
     for row in await store.visible(tx, system("pools").scope):
         pool = read(row["spec"])
         wanted = demand.get(pool.id, Demand())
         size = await _size(tx, pool)
-        if size and not fits(size, wanted.largest):
+        if size and not (fits(size, wanted.largest) and wanted.largest.time_seconds <= size.time_seconds):
             await queue.explain_unfit(tx, pool.id, size, _unfit(pool, size))
-        hours = await store.hours_today(tx, pool.id) if pool.scale.max_cost_per_day is not None else 0.0
+        hours = await store.hours_today(tx, pool.id) if pool.scale.cost_per_hour else 0.0
         mine = [start for start in starts if start.pool == pool.id]
         may_start = await store.may_start(tx, pool.id, LONGEST_PAUSE)
-        fleets.append(Fleet(pool, wanted, mine, size or machine(), hours * pool.scale.cost_per_hour, may_start))
+        cost = hours * pool.scale.cost_per_hour
+        fleets.append(Fleet(pool, wanted, mine, size, cost, pace, may_start, problems.get(pool.id, "")))
     return fleets
 
 
 async def _size(tx: Transaction, pool: Pool) -> Resources | None:
     """How large a worker of this pool is: as written, as its workers say, or (if they will be local) as we are."""
+    lasts = pool.walltime.total_seconds() if pool.walltime else math.inf
     if pool.worker is not None:
-        return pool.worker
+        return replace(pool.worker, time_seconds=lasts)
     sizes = [one.capacity for one in await store.workers(tx, pool.id, limit=100)]
     if sizes:
-        return max(sizes, key=lambda size: (size.memory_bytes, size.cpu))
+        return replace(max(sizes, key=lambda size: (size.memory_bytes, size.cpu)), time_seconds=lasts)
     return machine() if pool.provider == "local" else None
 
 
 def _unfit(pool: Pool, size: Resources) -> str:
+    gpu = f", {size.gpu} GPUs" if size.gpu else ""
+    lasts = f", and {pool.walltime} of time" if pool.walltime else ""
     return (
         f"It needs more than a worker of pool {pool.id} has ({size.cpu:g} CPUs, {human_size(size.memory_bytes)} of "
-        f"memory, {human_size(size.disk_bytes)} of disk). Move it to a pool with larger workers."
+        f"memory, {human_size(size.disk_bytes)} of disk{gpu}{lasts}). Move it to a pool with larger workers."
     )
 
 
-async def _overdue(tx: Transaction, fleets: Sequence[Fleet]) -> list[tuple[str, str, bool]]:
-    """What must be stopped from outside: starts that never registered, drains that took too long."""
+async def _overdue(tx: Transaction, fleets: Sequence[Fleet]) -> list[tuple[Start, bool]]:
+    """What must be stopped from outside: starts that never registered, drains that took longer than the pool allows."""
     unregistered = set(await store.unregistered(tx, REGISTER_WITHIN))
     overdue = []
     for fleet in fleets:
-        drains = set(await store.overdue_drains(tx, fleet.pool.id, fleet.pool.scale.drain_within))
+        patience = fleet.pool.scale.preempt_after
+        drains = set(await store.overdue_drains(tx, fleet.pool.id, patience)) if patience is not None else set()
         for start in fleet.starts:
-            if start.reference is None:
-                continue
             if start.id in unregistered:
-                overdue.append((start.reference, start.provider, True))
+                overdue.append((start, True))
             elif start.worker_id in drains:
                 await queue.preempt(tx, start.worker_id)
-                overdue.append((start.reference, start.provider, False))
+                overdue.append((start, False))
     return overdue
 
 

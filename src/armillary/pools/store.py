@@ -1,5 +1,6 @@
 """The SQL of pools, their workers and what their providers started."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,9 +10,10 @@ from armillary.accounts.permit import VISIBLE
 from armillary.algorithms.algorithm import Resources
 from armillary.base.db import Row, Transaction, jsonb
 from armillary.pools.pool import Arrival, Start, Worker
+from armillary.pools.provider import Found
 
 _WORKER = """worker.id, worker.pool, worker.host, worker.pid, worker.state, worker.reason, worker.capacity,
-    worker.registered_at, worker.beat_at, worker.idle_since, worker.ended_at"""
+    worker.registered_at, worker.beat_at, worker.idle_since, worker.ended_at, worker.ends_at"""
 
 # Pools ---------------------------------------------------------------------------------------------------------
 
@@ -45,11 +47,11 @@ async def visible(tx: Transaction, scope: dict[str, Any]) -> list[Row]:
 
 async def insert_worker(tx: Transaction, worker: UUID, pool: str, arrival: Arrival) -> int:
     """Register; returns the worker's epoch."""
-    capacity = {name: getattr(arrival.capacity, name) for name in ("cpu", "memory_bytes", "disk_bytes")}
+    capacity = {name: getattr(arrival.capacity, name) for name in ("cpu", "memory_bytes", "disk_bytes", "gpu")}
     epoch: int = await tx.value(
-        """insert into worker (id, pool, host, pid, protocol, capacity) values (%s, %s, %s, %s, %s, %s)
-           returning epoch""",
-        [worker, pool, arrival.host, arrival.pid, arrival.protocol, jsonb(capacity)],
+        """insert into worker (id, pool, host, pid, protocol, capacity, ends_at)
+           values (%s, %s, %s, %s, %s, %s, armillary_now() + %s) returning epoch""",
+        [worker, pool, arrival.host, arrival.pid, arrival.protocol, jsonb(capacity), arrival.ends_in],
     )
     return epoch
 
@@ -227,20 +229,30 @@ async def newest_workers(
 
 
 def _workers(rows: list[Row]) -> list[Worker]:
-    return [Worker(**row | {"capacity": Resources(**row["capacity"], time_seconds=0)}) for row in rows]
+    return [Worker(**row | {"capacity": Resources(**row["capacity"], time_seconds=math.inf)}) for row in rows]
 
 
 # Starts --------------------------------------------------------------------------------------------------------
 
 
-async def insert_start(tx: Transaction, start: UUID, pool: str, provider: str) -> None:
-    """Record a worker that is about to be started."""
-    await tx.execute("insert into worker_start (id, pool, provider) values (%s, %s, %s)", [start, pool, provider])
+async def insert_starts(
+    tx: Transaction, starts: Sequence[UUID], pool: str, provider: str, options: Mapping[str, Any]
+) -> None:
+    """Record workers that are about to be started."""
+    await tx.execute(
+        """insert into worker_start (id, pool, provider, options) select id, %s, %s, %s from unnest(%s::uuid[]) as id""",
+        [pool, provider, jsonb(options), list(starts)],
+    )
 
 
-async def set_reference(tx: Transaction, start: UUID, reference: str) -> None:
-    """The provider's name for what it started."""
-    await tx.execute("update worker_start set reference = %s where id = %s", [reference, start])
+async def set_found(tx: Transaction, start: UUID, found: Found) -> None:
+    """The provider's name for what it started, and how that is."""
+    await tx.execute(
+        """update worker_start set reference = %s, state = %s, note = %s,
+               running_at = case when %s = 'pending' then null else coalesce(running_at, armillary_now()) end
+           where id = %s""",
+        [found.reference, found.state, found.note, found.state, start],
+    )
 
 
 async def lock_start(tx: Transaction, start: UUID) -> Row | None:
@@ -255,31 +267,47 @@ async def set_worker(tx: Transaction, start: UUID, worker: UUID) -> None:
     await tx.execute("update worker_start set worker_id = %s where id = %s", [worker, start])
 
 
-async def end_starts(tx: Transaction, starts: Sequence[UUID], reason: str) -> None:
-    """These are no more."""
+async def end_starts(tx: Transaction, ended: Mapping[UUID, str]) -> None:
+    """These are no more, for these reasons."""
     await tx.execute(
-        "update worker_start set ended_at = armillary_now(), reason = %s where id = any(%s) and ended_at is null",
-        [reason, list(starts)],
+        """update worker_start set ended_at = armillary_now(), reason = gone.reason
+           from unnest(%s::uuid[], %s::text[]) as gone (id, reason)
+           where worker_start.id = gone.id and ended_at is null""",
+        [list(ended), list(ended.values())],
     )
 
 
-async def starts(tx: Transaction) -> list[Start]:
+_START = """start.id, start.pool, start.provider, start.reference, start.started_at, start.worker_id,
+    start.state, start.note, start.options, armillary_now() - start.started_at as age,
+    worker.state as worker_state, coalesce(worker.idle_since is not null, false) as is_idle,
+    armillary_now() - worker.idle_since as idle_for, coalesce(worker.host, '') as host"""
+
+
+async def starts(tx: Transaction, pool: str | None = None) -> list[Start]:
     """All that providers have started and that has not ended, oldest first."""
     return await tx.all(
         Start,
-        """select start.id, start.pool, start.provider, start.reference, start.started_at, start.worker_id,
-                  worker.state as worker_state, coalesce(worker.idle_since is not null, false) as is_idle,
-                  armillary_now() - worker.idle_since as idle_for
-           from worker_start as start left join worker on worker.id = start.worker_id
-           where start.ended_at is null order by start.started_at, start.id""",
+        f"""select {_START} from worker_start as start left join worker on worker.id = start.worker_id
+            where start.ended_at is null and (%(pool)s::text is null or start.pool = %(pool)s)
+            order by start.started_at, start.id""",
+        {"pool": pool},
+    )
+
+
+async def ended_starts(tx: Transaction, pool: str, limit: int) -> list[Row]:
+    """The last that ended, newest first."""
+    return await tx.rows(
+        """select id, provider, reference, reason, started_at, ended_at, worker_id from worker_start
+           where pool = %s and ended_at is not null order by ended_at desc limit %s""",
+        [pool, limit],
     )
 
 
 async def unregistered(tx: Transaction, within: timedelta) -> list[UUID]:
-    """Starts that should have registered by now."""
+    """Starts that should have registered by now: they run, and nothing was heard of them."""
     rows = await tx.rows(
         """select id from worker_start where ended_at is null and worker_id is null
-           and started_at < armillary_now() - %s""",
+           and running_at < armillary_now() - %s""",
         [within],
     )
     return [row["id"] for row in rows]
@@ -294,13 +322,22 @@ async def overdue_drains(tx: Transaction, pool: str, within: timedelta) -> list[
     return [row["id"] for row in rows]
 
 
+async def decided(tx: Transaction, pool: str, wanted: int, why: str) -> None:
+    """Keep what the reconciler wishes and why, for whoever wonders."""
+    await tx.execute(
+        """update pool set wanted = %(wanted)s, why = %(why)s, decided_at = armillary_now()
+           where id = %(pool)s and (wanted is distinct from %(wanted)s or why <> %(why)s)""",
+        {"pool": pool, "wanted": wanted, "why": why},
+    )
+
+
 async def hours_today(tx: Transaction, pool: str) -> float:
-    """Hours that started workers of a pool have run since midnight UTC."""
+    """Hours that started workers of a pool have run since midnight UTC; what is pending costs nothing."""
     hours = await tx.value(
-        """select coalesce(sum(extract(epoch from coalesce(ended_at, armillary_now()) - greatest(started_at, midnight))), 0)
+        """select coalesce(sum(extract(epoch from coalesce(ended_at, armillary_now()) - greatest(running_at, midnight))), 0)
                   / 3600
            from worker_start, (select date_trunc('day', armillary_now(), 'UTC') as midnight) as today
-           where pool = %s and coalesce(ended_at, 'infinity') > midnight""",
+           where pool = %s and running_at is not null and coalesce(ended_at, 'infinity') > midnight""",
         [pool],
     )
     return float(hours)

@@ -77,7 +77,8 @@ class Waiting:
         if known is None:
             return False
         count, larger, at = known
-        return count == since and fits(larger, free) and self._clock() - at < POLL_SECONDS
+        is_larger = fits(larger, free) and free.time_seconds <= larger.time_seconds
+        return count == since and is_larger and self._clock() - at < POLL_SECONDS
 
     # Lines -----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from armillary.accounts.actor import Actor
-from armillary.accounts.authenticate import make_worker_token, revoke_worker_tokens
+from armillary.accounts.authenticate import check_pool_token, make_worker_token, revoke_worker_tokens
 from armillary.accounts.permit import permit
 from armillary.algorithms.algorithm import Resources
 from armillary.base.db import Row, Transaction
@@ -46,6 +46,8 @@ async def register(tx: Transaction, actor: Actor, pool: str, arrival: Arrival) -
     """Take a worker into a pool. One that registers again has lost what it held before."""
     found = await define.row(tx, actor, pool)
     _may_register(actor, pool, found["group"], arrival)
+    if actor.token is not None:
+        await check_pool_token(tx, actor.token)
     worker = new_id()
     epoch = await store.insert_worker(tx, worker, pool, arrival)
     if arrival.start is not None:
@@ -57,7 +59,7 @@ async def register(tx: Transaction, actor: Actor, pool: str, arrival: Arrival) -
         await store.set_worker(tx, arrival.start, worker)
     row = {"id": worker, "pool": pool, "host": arrival.host, "version": 1}
     await announce(tx, "worker.registered", row, actor.account)
-    return Registered(worker, epoch, await make_worker_token(tx, pool, worker))
+    return Registered(worker, epoch, await make_worker_token(tx, pool, worker, parent=actor.token))
 
 
 def _may_register(actor: Actor, pool: str, group: str, arrival: Arrival) -> None:

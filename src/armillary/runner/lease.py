@@ -23,6 +23,7 @@ class Limits:
     soft_time_seconds: float | None = (
         None  # when it is asked to stop; as late as it is killed, and then given some time
     )
+    gpu: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def read_lease(wire: Json) -> Lease:
             int(resources["disk_bytes"]),
             float(resources["time_seconds"]),
             resources.get("soft_time_seconds"),
+            int(resources.get("gpu", 0)),
         ),
         checkpoint=_object(wire.get("checkpoint")),
     )

@@ -16,6 +16,8 @@ import psutil
 from armillary.base import units
 from armillary.base.errors import ArmillaryError, UsageError
 from armillary.runner import equipment
+from armillary.runner.gpu import devices
+from armillary.runner.notice import source
 from armillary.runner.session import Registration
 from armillary.runner.slots import Capacity
 from armillary.runner.worker import Options, Worker
@@ -36,7 +38,15 @@ _PATH = click.Path(path_type=Path)
 @click.option("--cpu", type=float, default=None, help="Cores to offer; all if not given.")
 @click.option("--memory", default=None, help="Memory to offer; 80 % of the machine's if not given.")
 @click.option("--disk", default=None, help="Disk to offer; 80 % of what is free at --work if not given.")
+@click.option("--gpus", default=None, help="GPUs to offer: 2, or 0,1 by name; those that the machine has if not given.")
 @click.option("--start", default=None, help="The id under which a pool started this worker.")
+@click.option(
+    "--lasts", default=None, help="This worker is ended by others after so long: jobs that outlast it are left."
+)
+@click.option(
+    "--notice", default=None, help="Where it is said that this machine ends soon: aws, gcp, azure, a URL, a file."
+)
+@click.option("--forget-token", is_flag=True, help="Remove the token file once it is read.")
 @click.option("--once", is_flag=True, help="Run one job and leave.")
 @click.option("--idle-exit", default=None, help="Leave after so long without a job, as in 5m.")
 @click.option("--drain", default="10s", help="After SIGTERM, how long jobs may take to end by themselves.")
@@ -68,7 +78,11 @@ def main(
     cpu: float | None,
     memory: str | None,
     disk: str | None,
+    gpus: str | None,
     start: str | None,
+    lasts: str | None,
+    notice: str | None,
+    forget_token: bool,
     once: bool,
     idle_exit: str | None,
     drain: str,
@@ -84,34 +98,44 @@ def main(
     _log(verbose)
     try:
         found = equipment.find(containers, limits)
+        offered = devices(gpus)
+        capacity = _capacity(cpu, memory, disk, work, len(offered))
         if check:
-            _show(found.told() | {"capacity": _capacity(cpu, memory, disk, work).wire()})
+            _show(found.told() | {"capacity": capacity.wire()})
             return
         if not url:
             raise UsageError("There is no server.", "Give --url, or set ARMILLARY_URL.", field="--url")
         folder = WorkFolder(work.absolute(), found.sweep)
+        ends_in = _seconds(lasts, "--lasts") if lasts else None
         options = Options(
             url=url,
-            token=_token(token_file),
+            token=_token(token_file, forget=forget_token),
             equipment=found,
-            registration=Registration(pool, _capacity(cpu, memory, disk, work), start),
+            registration=Registration(pool, capacity, start, ends_in),
             folder=folder.path,
             cache_folder=cache.absolute(),
             cache_bytes=units.size(cache_size, "--cache-size"),
+            devices=offered,
+            ends_in_seconds=ends_in,
+            notice=source(notice) if notice else None,
             once=once,
             idle_exit_seconds=_seconds(idle_exit, "--idle-exit") if idle_exit else None,
             drain_seconds=_seconds(drain, "--drain"),
             grace_seconds=_seconds(grace, "--grace"),
             checkpoint_seconds=_seconds(checkpoint, "--checkpoint"),
         )
-        with folder:
-            worker = Worker(options)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: worker.terminate())
-            worker.run()
+        _work(folder, options)
     except ArmillaryError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+def _work(folder: WorkFolder, options: Options) -> None:
+    with folder:
+        worker = Worker(options)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.terminate())
+        worker.run()
 
 
 def _show(found: Mapping[str, Any]) -> None:
@@ -119,10 +143,13 @@ def _show(found: Mapping[str, Any]) -> None:
         click.echo(f"{name:<12}{value}")
 
 
-def _token(file: Path | None) -> str:
+def _token(file: Path | None, *, forget: bool) -> str:
     if file is not None:
         try:
-            return file.read_text().strip()
+            token = file.read_text().strip()
+            if forget:
+                file.unlink()
+            return token
         except OSError as error:
             raise UsageError(f"The token file {file} cannot be read: {error.strerror}.", "Name another.") from error
     # Taken out of the environment, so that nothing that is started from here can find it.
@@ -131,12 +158,13 @@ def _token(file: Path | None) -> str:
     raise UsageError("There is no token.", "Give --token-file, or set ARMILLARY_TOKEN.")
 
 
-def _capacity(cpu: float | None, memory: str | None, disk: str | None, work: Path) -> Capacity:
+def _capacity(cpu: float | None, memory: str | None, disk: str | None, work: Path, gpu: int) -> Capacity:
     work.mkdir(parents=True, exist_ok=True)
     return Capacity(
         cpu if cpu is not None else float(len(os.sched_getaffinity(0))),
         units.size(memory, "--memory") if memory else int(psutil.virtual_memory().total * 0.8),
         units.size(disk, "--disk") if disk else int(shutil.disk_usage(work).free * 0.8),
+        gpu,
     )
 
 

@@ -1,6 +1,7 @@
 """Take one job, run it, report it."""
 
 import shutil
+import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -18,6 +19,7 @@ from armillary.runner import checkpoint, keep, stage_out, watch
 from armillary.runner.cache import Cache
 from armillary.runner.environment import Environments, remove_read_only
 from armillary.runner.failure import AttemptError, StoppedError
+from armillary.runner.gpu import visible
 from armillary.runner.lease import Lease
 from armillary.runner.log import Log
 from armillary.runner.progress import Progress
@@ -31,6 +33,8 @@ from armillary.runner.watch import Ended, Watch
 CHECKPOINT_SECONDS = 180.0
 GRACE_SECONDS = 30.0
 LONG_SECONDS = 1.0
+# How a program ends that got the SIGTERM which a batch system sends to all processes of a job at once.
+TOLD = (-signal.SIGTERM, 128 + signal.SIGTERM, -signal.SIGKILL, 128 + signal.SIGKILL, 15)
 # An attempt that ended so may be followed by one that goes on from what it saved.
 WORTH_SAVING = (ErrorClass.PREEMPTED, ErrorClass.TIMED_OUT, ErrorClass.OUT_OF_MEMORY, ErrorClass.INFRASTRUCTURE)
 
@@ -72,9 +76,11 @@ class Orders:
 
     log: Log = field(default_factory=Log)
     stop: Why | None = None
+    devices: tuple[str, ...] = ()  # the GPUs that it may use
     started_at: datetime | None = None
     usage: Usage = field(default_factory=Usage)
     progress: dict[str, Any] | None = None
+    was_told: Callable[[], bool] = lambda: False  # whether the worker itself is told to stop
     on_change: Callable[[], None] = lambda: None
     on_ended: Callable[[], None] = lambda: None
 
@@ -147,7 +153,8 @@ class _Attempt:
     def run(self) -> None:
         """Start the program and see it to its end."""
         runtime = self.runtime
-        command = self.command = runtime.command(self.lease, self.prepared, self.folder, self.workplace.grace_seconds)
+        command = runtime.command(self.lease, self.prepared, self.folder, self.workplace.grace_seconds)
+        command = self.command = replace(command, environment={**command.environment, **visible(self.orders.devices)})
         crash_point("runner.before-start")
         try:
             ended = watch.run(command, runtime, self.orders.log, self._watch())
@@ -266,6 +273,8 @@ class _Attempt:
         judged = verdict(ended, self.lease.limits, said, log.last_words(), log.tail_text())
         if ended.strays:
             log.note(f"{ended.strays} processes that it left running were killed")
+        if judged.outcome == "failed" and ended.code in TOLD and self.orders.was_told():
+            judged = Verdict("preempted", ErrorClass.PREEMPTED, "Its worker was told to stop, and it was with it.")
         changed = self._changed_inputs()
         self.report(judged) if judged.outcome != "succeeded" else None
         self.made = replace(self.made, verdict=judged)

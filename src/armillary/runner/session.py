@@ -46,6 +46,7 @@ class Registration:
     pool: str
     capacity: Capacity
     start: str | None = None
+    ends_in_seconds: float | None = None
 
     def wire(self) -> Json:
         """As the server reads it."""
@@ -55,7 +56,11 @@ class Registration:
             "protocol": PROTOCOL,
             "capacity": self.capacity.wire(),
         }
-        return said | ({"start": self.start} if self.start else {})
+        if self.start:
+            said["start"] = self.start
+        if self.ends_in_seconds is not None:
+            said["ends_in_seconds"] = self.ends_in_seconds
+        return said
 
 
 class Session:
@@ -79,13 +84,13 @@ class Session:
         self._calls.close()
         self._bytes.close()
 
-    def lease(self, free: Capacity, count: int) -> Json:
+    def lease(self, free: Json, count: int) -> Json:
         """Jobs to run; held until there are some."""
-        return self._ask(lambda: self._calls.lease(self.worker, free.wire(), count, HELD_SECONDS))
+        return self._ask(lambda: self._calls.lease(self.worker, free, count, HELD_SECONDS))
 
-    def heartbeat(self, running: Sequence[Json]) -> Json:
-        """Say what runs."""
-        answer = self._ask(lambda: self._calls.heartbeat(self.worker, running))
+    def heartbeat(self, running: Sequence[Json], leaving: str = "") -> Json:
+        """Say what runs, and why this worker takes nothing new if it goes by itself."""
+        answer = self._ask(lambda: self._calls.heartbeat(self.worker, running, leaving))
         self.heartbeat_seconds = float(answer.get("heartbeat_seconds", self.heartbeat_seconds))
         return answer
 

@@ -1,5 +1,6 @@
 """How much more may this worker take on? Decided from what it has, what runs, and how long jobs have been lately."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from armillary.runner.lease import Limits
@@ -24,17 +25,24 @@ class Capacity:
     cpu: float
     memory_bytes: int
     disk_bytes: int
+    gpu: int = 0
 
     def without(self, limits: Limits) -> "Capacity":
         """What is left beside a job."""
         return Capacity(
-            self.cpu - limits.cpu, self.memory_bytes - limits.memory_bytes, self.disk_bytes - limits.disk_bytes
+            self.cpu - limits.cpu,
+            self.memory_bytes - limits.memory_bytes,
+            self.disk_bytes - limits.disk_bytes,
+            self.gpu - limits.gpu,
         )
 
     def beside(self, limits: Limits) -> "Capacity":
         """What there is when a job has ended."""
         return Capacity(
-            self.cpu + limits.cpu, self.memory_bytes + limits.memory_bytes, self.disk_bytes + limits.disk_bytes
+            self.cpu + limits.cpu,
+            self.memory_bytes + limits.memory_bytes,
+            self.disk_bytes + limits.disk_bytes,
+            self.gpu + limits.gpu,
         )
 
     def fits(self, limits: Limits) -> bool:
@@ -43,6 +51,7 @@ class Capacity:
             limits.cpu <= self.cpu + 1e-9
             and limits.memory_bytes <= self.memory_bytes
             and limits.disk_bytes <= self.disk_bytes
+            and limits.gpu <= self.gpu
         )
 
     def wire(self) -> dict[str, float | int]:
@@ -51,7 +60,24 @@ class Capacity:
             "cpu": max(0.0, round(self.cpu, 3)),
             "memory_bytes": max(0, self.memory_bytes),
             "disk_bytes": max(0, self.disk_bytes),
+            "gpu": max(0, self.gpu),
         }
+
+
+class Devices:
+    """The GPUs of a worker by the names that CUDA_VISIBLE_DEVICES takes: each belongs to one job at a time."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._free = list(names)
+
+    def take(self, number: int) -> tuple[str, ...]:
+        """The first that are free; fewer if there are fewer, as when a job larger than its worker runs alone."""
+        taken, self._free = self._free[:number], self._free[number:]
+        return tuple(taken)
+
+    def give_back(self, names: Sequence[str]) -> None:
+        """A job has ended."""
+        self._free = sorted([*self._free, *names])
 
 
 @dataclass(frozen=True)

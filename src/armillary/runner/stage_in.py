@@ -77,6 +77,7 @@ def description(lease: Lease, places: list[str]) -> dict[str, Any]:
             "memory_bytes": limits.memory_bytes,
             "disk_bytes": limits.disk_bytes,
             "time_seconds": limits.time_seconds,
+            "gpu": limits.gpu,
         },
     }
 

@@ -178,6 +178,7 @@ def _lease(algorithm: Algorithm, granules: Sequence[InputGranule], parameters: M
             resources.disk_bytes,
             resources.time_seconds,
             resources.soft_time_seconds,
+            resources.gpu,
         ),
         checkpoint=None,
     )

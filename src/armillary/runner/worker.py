@@ -18,16 +18,18 @@ from armillary.base.errors import ArmillaryError, TransientError
 from armillary.client.upload import GranuleSource
 from armillary.runner import checkpoint, keep
 from armillary.runner.cache import Cache
+from armillary.runner.ending import Ending
 from armillary.runner.environment import Environments
 from armillary.runner.equipment import Equipment
 from armillary.runner.family import Family
 from armillary.runner.function import FunctionRuntime
 from armillary.runner.lease import Key, Lease, read_lease
+from armillary.runner.notice import Source, watch
 from armillary.runner.report import Report
 from armillary.runner.run import Orders, Workplace, run
 from armillary.runner.runtime import Why
 from armillary.runner.session import GoneError, Patience, Registration, Session, fetch_through, register
-from armillary.runner.slots import Pace, Wish, wish
+from armillary.runner.slots import Devices, Pace, Wish, wish
 from armillary.runner.verdict import Verdict
 
 Json = dict[str, Any]
@@ -36,6 +38,7 @@ log = logging.getLogger("armillary.runner")
 LOG_SECONDS = 0.25
 OBEYING_SECONDS = 0.5
 NEWS_SECONDS = 1.0  # how soon progress is told, at most
+TOLD_SECONDS = 0.5
 STALE_SECONDS = 5.0  # a lease that was taken ahead and cannot start by then goes back
 
 
@@ -50,6 +53,9 @@ class Options:
     cache_folder: Path
     cache_bytes: int
     equipment: Equipment
+    devices: tuple[str, ...] = ()
+    ends_in_seconds: float | None = None
+    notice: tuple[Source, float] | None = None
     once: bool = False
     idle_exit_seconds: float | None = None
     drain_seconds: float = 10.0
@@ -79,11 +85,15 @@ class Worker:
         self._draining = threading.Event()
         self._is_leaving = threading.Event()
         self._is_told_to_hurry = False
+        self._ending = Ending(options.ends_in_seconds, 2 * options.grace_seconds)
+        self._leaving = ""  # why it goes by itself, for the server to know
+        self._refusal: ArmillaryError | None = None
         self._news = threading.Event()
         self._printed = threading.Event()
         self._held: dict[Key, Running] = {}
         self._waiting: deque[Running] = deque()
         self._free = self._capacity
+        self._devices = Devices(options.devices)
         self._ends: deque[tuple[float, float]] = deque(maxlen=64)  # when a job ended, and how long it took
         self._taken = 0
         self._idle_since = time.monotonic()
@@ -99,10 +109,15 @@ class Worker:
             return
         for loop in (self._lease, self._beat, self._listen, self._ship_logs):
             threading.Thread(target=self._forever, args=(loop,), name=loop.__name__, daemon=True).start()
+        if self._options.notice:
+            arguments = (*self._options.notice, self._hear_notice, self._is_leaving)
+            threading.Thread(target=watch, args=arguments, name="notice", daemon=True).start()
         self._until_drained()
         self._functions.close()
+        if self._refusal is not None:
+            raise self._refusal
         if self._session is not None:
-            self._session.leave("It was drained.")
+            self._session.leave(self._leaving or "It was drained.")
 
     def drain(self) -> None:
         """Take nothing new; what runs may end in a while, then it is asked to stop. A second call asks at once."""
@@ -115,7 +130,25 @@ class Worker:
     def terminate(self) -> None:
         """SIGTERM: drain, and let nothing run longer than `drain_seconds` more."""
         self._is_told_to_hurry = True
+        self._leaving = self._leaving or "It was told to stop."
         self.drain()
+
+    def _hear_notice(self, seconds: float) -> None:
+        """This machine is taken away soon: take nothing new, and hand back in time what cannot end before."""
+        log.warning("told that this machine ends", extra={"seconds": seconds})
+        self._ending.come(seconds, f"Its machine is taken away: it was given {seconds:.0f} s.")
+        self._leave()
+
+    def _was_told(self) -> bool:
+        """Whether SIGTERM came, to us as well as to a program of ours: which of us it reaches first is chance."""
+        self._draining.wait(TOLD_SECONDS)
+        return self._is_told_to_hurry
+
+    def _leave(self) -> None:
+        self._leaving = self._leaving or self._ending.reason
+        if not self._draining.is_set():
+            self.drain()
+        self._news.set()
 
     # Leases ----------------------------------------------------------------------------------------------------
 
@@ -127,7 +160,7 @@ class Worker:
             if asked is None:
                 self._changed.wait(1.0)
                 return
-        answer = session.lease(asked.free, asked.count)
+        answer = session.lease(asked.free.wire() | self._ending.wire(), asked.count)
         crash_point("runner.after-lease")
         if answer["drain"]:
             self.drain()
@@ -155,7 +188,7 @@ class Worker:
         except (ArmillaryError, KeyError, TypeError, ValueError) as error:
             log.error("lease not understood", extra={"job": wire.get("job"), "error": str(error)})
             return  # it is not in our heartbeats, so it goes back
-        running = Running(lease, session, Orders(on_change=self._news.set))
+        running = Running(lease, session, Orders(on_change=self._news.set, was_told=self._was_told))
         running.orders.log.on_write = self._printed.set
         with self._changed:
             if self._options.once and self._taken:
@@ -170,6 +203,7 @@ class Worker:
             running = self._waiting.popleft()
             running.occupies = True
             self._free = self._free.without(running.lease.limits)
+            running.orders.devices = self._devices.take(running.lease.limits.gpu)
             running.orders.on_ended = partial(self._vacate, running)
             self._jobs.submit(self._work, running)
 
@@ -182,6 +216,7 @@ class Worker:
             if not running.occupies:
                 return
             running.occupies = False
+            self._devices.give_back(running.orders.devices)
             self._free = self._free.beside(running.lease.limits)
             now = time.monotonic()
             self._ends.append((now, now - running.taken_at))
@@ -227,7 +262,7 @@ class Worker:
     def _beat(self, session: Session) -> None:
         """Say what runs: regularly, and soon after there is news."""
         due = time.monotonic() + session.heartbeat_seconds
-        self._obey(session.heartbeat(self._beats(session)), session)
+        self._obey(session.heartbeat(self._beats(session), self._leaving), session)
         time.sleep(min(NEWS_SECONDS, session.heartbeat_seconds))
         self._news.wait(max(0.0, due - time.monotonic()))
         self._news.clear()
@@ -324,13 +359,21 @@ class Worker:
                 for running in self._held.values():
                     running.orders.stop = "gone"
                 self._return_stale()
-            self._session = register(
-                self._options.url, self._options.token, self._options.registration, self._is_leaving
-            )
+            try:
+                self._session = register(
+                    self._options.url, self._options.token, self._options.registration, self._is_leaving
+                )
+            except ArmillaryError as refusal:  # its token was revoked, or its pool is gone: nothing is left to do here
+                log.error("not taken back", extra={"error": str(refusal)})
+                self._refusal, self._session = refusal, None
+                self._draining.set()
 
     def _until_drained(self) -> None:
         deadline = None
         while True:
+            if self._ending.seconds_left <= self._options.drain_seconds:
+                self._is_told_to_hurry = True
+                self._leave()
             with self._changed:
                 self._changed.wait(0.25 if self._draining.is_set() else 1.0)
                 self._drain_if_done()

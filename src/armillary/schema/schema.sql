@@ -384,6 +384,9 @@ CREATE TABLE public.job_queue (
     waits integer DEFAULT 0 NOT NULL,
     deadline_at timestamp with time zone,
     is_paused boolean DEFAULT false NOT NULL,
+    gpu integer DEFAULT 0 NOT NULL,
+    needs_seconds real DEFAULT 0 NOT NULL,
+    algorithm text DEFAULT ''::text NOT NULL,
     CONSTRAINT job_queue_stop_check CHECK ((stop = ANY (ARRAY['cancel'::text, 'preempt'::text, 'deadline'::text])))
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0');
@@ -419,12 +422,22 @@ CREATE TABLE public.migration (
     applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
+CREATE TABLE public.pace (
+    algorithm text NOT NULL,
+    seconds double precision NOT NULL,
+    jobs bigint NOT NULL,
+    seen_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL
+);
+
 CREATE TABLE public.pool (
     id text NOT NULL,
     version bigint DEFAULT 1 NOT NULL,
     spec jsonb NOT NULL,
     "group" text NOT NULL,
-    created_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL
+    created_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
+    wanted integer,
+    why text DEFAULT ''::text NOT NULL,
+    decided_at timestamp with time zone
 );
 
 CREATE TABLE public.reachable (
@@ -502,7 +515,11 @@ CREATE TABLE public.token (
     created_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
     expires_at timestamp with time zone,
     revoked_at timestamp with time zone,
-    CONSTRAINT token_purpose_check CHECK ((purpose = ANY (ARRAY['api'::text, 'session'::text, 'sign-in'::text, 'worker-start'::text, 'worker'::text])))
+    id uuid,
+    parent uuid,
+    title text DEFAULT ''::text NOT NULL,
+    made_by text DEFAULT ''::text NOT NULL,
+    CONSTRAINT token_purpose_check CHECK ((purpose = ANY (ARRAY['api'::text, 'session'::text, 'sign-in'::text, 'worker-start'::text, 'worker'::text, 'pool'::text])))
 );
 
 CREATE TABLE public.upload (
@@ -575,6 +592,7 @@ CREATE TABLE public.worker (
     streak jsonb DEFAULT '[]'::jsonb NOT NULL,
     record jsonb DEFAULT '{}'::jsonb NOT NULL,
     trial_at timestamp with time zone,
+    ends_at timestamp with time zone,
     CONSTRAINT worker_state_check CHECK ((state = ANY (ARRAY['live'::text, 'draining'::text, 'quarantined'::text, 'gone'::text])))
 )
 WITH (fillfactor='50');
@@ -596,7 +614,12 @@ CREATE TABLE public.worker_start (
     reason text DEFAULT ''::text NOT NULL,
     started_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
     worker_id uuid,
-    ended_at timestamp with time zone
+    ended_at timestamp with time zone,
+    options jsonb DEFAULT '{}'::jsonb NOT NULL,
+    state text DEFAULT 'pending'::text NOT NULL,
+    running_at timestamp with time zone,
+    note text DEFAULT ''::text NOT NULL,
+    CONSTRAINT worker_start_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'running'::text, 'ending'::text])))
 );
 
 ALTER TABLE ONLY public.account
@@ -700,6 +723,9 @@ ALTER TABLE ONLY public.log_chunk
 
 ALTER TABLE ONLY public.migration
     ADD CONSTRAINT migration_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.pace
+    ADD CONSTRAINT pace_pkey PRIMARY KEY (algorithm);
 
 ALTER TABLE ONLY public.pool
     ADD CONSTRAINT pool_pkey PRIMARY KEY (id);
@@ -812,6 +838,12 @@ CREATE INDEX job_twin ON public.job USING btree (identity, id DESC);
 CREATE INDEX kept_folder_expires_at_idx ON public.kept_folder USING btree (expires_at);
 
 CREATE INDEX rule_wake_due ON public.rule_wake USING btree (due_at, id);
+
+CREATE UNIQUE INDEX token_id ON public.token USING btree (id) WHERE (id IS NOT NULL);
+
+CREATE INDEX token_parent ON public.token USING btree (parent) WHERE (parent IS NOT NULL);
+
+CREATE INDEX token_pool ON public.token USING btree (pool) WHERE (purpose = 'pool'::text);
 
 CREATE INDEX upload_job ON public.upload USING btree (job_id) WHERE (job_id IS NOT NULL);
 

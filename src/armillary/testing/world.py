@@ -1,6 +1,7 @@
 """A small world for tests of jobs and pools: an owner, a pool, two collections, granules with bytes, an algorithm, workers."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +27,7 @@ from armillary.pools import worker as workers
 from armillary.pools.pool import Arrival
 
 OWNER = Actor("owner", "owners", is_owner=True)
-CAPACITY = Resources(4, 8 * 2**30, 8 * 2**30, 0)
+CAPACITY = Resources(4, 8 * 2**30, 8 * 2**30, math.inf)
 TIME_TO_LIVE = timedelta(seconds=15)
 
 

@@ -8,7 +8,7 @@ import pytest
 from armillary.algorithms.algorithm import Resources
 from armillary.base.errors import TransientError
 from armillary.pools.provider import Known, StartRequest
-from armillary.pools.providers.local import LocalProvider, arguments
+from armillary.pools.providers.local import LocalProvider, words
 from armillary.testing.conformance.pool_provider import PoolProviderConformance
 
 # A program that takes its token, says so, and stays.
@@ -19,18 +19,18 @@ class TestLocalProvider(PoolProviderConformance):
     @pytest.fixture
     def provider(self, tmp_path):
         self.home = tmp_path
-        provider = LocalProvider(tmp_path, [sys.executable, "-c", SLEEPER])
+        provider = LocalProvider(tmp_path / "workers", [sys.executable, "-c", SLEEPER])
         yield provider
         for child in provider._children.values():
             child.kill()
             child.wait()
 
     async def reborn(self, provider):
-        return LocalProvider(self.home, [sys.executable, "-c", SLEEPER])
+        return LocalProvider(self.home / "workers", [sys.executable, "-c", SLEEPER])
 
     async def test_a_worker_has_a_session_of_its_own_and_its_token_from_a_pipe(self, provider, tmp_path):
-        request = self.request()
-        reference = await provider.start(request)
+        (request,) = self.requests()
+        reference = (await provider.start([request]))[request.start]
         pid = int(reference.split(":")[1])
         assert os.getsid(pid) == pid != os.getsid(0)
         assert request.token not in psutil.Process(pid).cmdline()
@@ -40,26 +40,26 @@ class TestLocalProvider(PoolProviderConformance):
         async def has_token():
             return log.read_text() == f"token {request.token}\n"
 
-        await self._until(has_token)
+        await self.until(has_token)
 
     async def test_another_process_with_the_same_number_is_not_the_worker(self, provider):
-        request = self.request()
-        host, pid, created = (await provider.start(request)).rsplit(":", 2)
+        (request,) = self.requests()
+        host, pid, created = (await provider.start([request]))[request.start].rsplit(":", 2)
         for other in (f"{host}:{pid}:{float(created) - 100}", f"elsewhere:{pid}:{created}"):
             assert await provider.check([Known(request.start, other)]) == {}
-            await provider.stop(other, force=True)
+            await provider.stop([other], force=True)
         assert psutil.pid_exists(int(pid))
 
 
 async def test_a_program_that_is_not_there_is_said_so(tmp_path):
     provider = LocalProvider(tmp_path, ["/nowhere/armillary-runner"])
     with pytest.raises(TransientError, match="could not be started"):
-        await provider.start(StartRequest(uuid4(), "default", "http://127.0.0.1:1", "token", None))
+        await provider.start([StartRequest(uuid4(), "default", "http://127.0.0.1:1", "token", None)])
 
 
 def test_sizes_are_handed_over_where_the_pool_has_them(tmp_path):
     request = StartRequest(uuid4(), "default", "http://127.0.0.1:1", "secret", Resources(2, 2**30, 2**31, 0))
-    words = arguments(request, tmp_path)
-    assert words[words.index("--memory") + 1] == str(2**30)
-    assert "secret" not in words
-    assert "--cpu" not in arguments(StartRequest(request.start, "default", request.url, "x", None), tmp_path)
+    said = words(request, tmp_path)
+    assert said[said.index("--memory") + 1] == str(2**30)
+    assert "secret" not in said
+    assert "--cpu" not in words(StartRequest(request.start, "default", request.url, "x", None), tmp_path)

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
@@ -16,42 +16,49 @@ import psutil
 from armillary.algorithms.algorithm import Resources
 from armillary.base.crash import crash_point
 from armillary.base.errors import TransientError
-from armillary.pools.provider import Known, StartRequest
-
-RUNNER = (sys.executable, "-m", "armillary.runner.main")
+from armillary.pools.launch import RUNNER, arguments
+from armillary.pools.options import Options
+from armillary.pools.provider import Found, Known, PoolProvider, StartRequest
 
 
 class LocalProvider:
     """Starts `armillary-runner` here. A reference is host, process id and start time, so no other process is meant."""
 
-    def __init__(self, home: Path, command: Sequence[str] = RUNNER) -> None:
-        self._folder = home / "workers"
+    def __init__(self, folder: Path, command: Sequence[str] = RUNNER) -> None:
+        self._folder = folder
         self._command = command
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
-    async def start(self, request: StartRequest) -> str:
-        """Start a process; its token goes through a pipe, where no other process can read it."""
-        return await asyncio.to_thread(self._start, request)
+    async def start(self, requests: Sequence[StartRequest]) -> Mapping[UUID, str]:
+        """Start processes; their tokens go through pipes, where no other process can read them."""
+        started: dict[UUID, str] = {}
+        for request in requests:
+            try:
+                started[request.start] = await asyncio.to_thread(self._start, request)
+            except TransientError:
+                if not started:
+                    raise
+                break
+        return started
 
-    async def stop(self, reference: str, *, force: bool = False) -> None:
+    async def stop(self, references: Sequence[str], *, force: bool = False) -> None:
         """SIGTERM to the runner, or SIGKILL to all of its session."""
-        process = _process(reference)
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if force:
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                os.kill(process.pid, signal.SIGTERM)
+        for process in filter(None, map(_process, references)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if force:
+                    os.killpg(process.pid, signal.SIGKILL)
+                else:
+                    os.kill(process.pid, signal.SIGTERM)
 
-    async def check(self, starts: Sequence[Known]) -> Mapping[UUID, str]:
+    async def check(self, starts: Sequence[Known]) -> Mapping[UUID, Found]:
         """Those that live; ended children are reaped on the way."""
         for pid, child in list(self._children.items()):
             if child.poll() is not None:
                 del self._children[pid]
         living = {known.start: known.reference for known in starts if known.reference and _process(known.reference)}
         unknown = [known.start for known in starts if known.reference is None]
-        return living | (await asyncio.to_thread(_find, unknown) if unknown else {})
+        living |= await asyncio.to_thread(_find, unknown) if unknown else {}
+        return {start: Found(reference) for start, reference in living.items()}
 
     def _start(self, request: StartRequest) -> str:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -59,7 +66,7 @@ class LocalProvider:
         with log.open("ab") as output:
             try:
                 child = subprocess.Popen(
-                    [*self._command, *arguments(request, self._folder)],
+                    [*self._command, *words(request, self._folder)],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=output,
@@ -79,20 +86,22 @@ class LocalProvider:
             raise TransientError("A worker ended as it was started.", f"See {log}.") from error
 
 
-def arguments(request: StartRequest, folder: Path) -> list[str]:
-    """The runner's command line; the start's id in it makes the process findable without any record."""
-    words = ["--url", request.url, "--pool", request.pool, "--start", str(request.start), "--token-file", "/dev/stdin"]
+def make(document: object, folder: Path) -> PoolProvider:
+    """The provider of this machine; it has no options."""
+    Options(document, "local").end()
+    return LocalProvider(folder)
+
+
+def words(request: StartRequest, folder: Path) -> list[str]:
+    """The runner's command line."""
     # One cache for all workers of this machine: an object is fetched once however many want it.
-    words += ["--work", str(folder / "work"), "--cache", str(folder / "cache")]
-    if request.size is not None:
-        words += ["--cpu", f"{request.size.cpu:g}", "--memory", str(request.size.memory_bytes)]
-        words += ["--disk", str(request.size.disk_bytes)]
-    return words
+    places = ["--work", str(folder / "work"), "--cache", str(folder / "cache")]
+    return [*arguments(request, request.size), "--start", str(request.start), "--token-file", "/dev/stdin", *places]
 
 
 def machine() -> Resources:
     """What this machine has."""
-    return Resources(os.cpu_count() or 1, psutil.virtual_memory().total, psutil.disk_usage("/").total, 0)
+    return Resources(os.cpu_count() or 1, psutil.virtual_memory().total, psutil.disk_usage("/").total, math.inf)
 
 
 def _reference(process: psutil.Process) -> str:
