@@ -164,7 +164,9 @@ def test_a_process_that_hides_is_ended_where_groups_are(server: MemoryServer, jo
     # It clears its environment and leaves its parent at once.
     code = f"""
     until grep -q "{mark}" /proc/self/cgroup; do sleep 0.02; done
-    (env -i setsid sh -c 'echo $$; exec sleep 1000' &)
+    (env -i setsid sh -c 'echo $$ > hidden; exec sleep 1000' &)
+    until [ -s hidden ]; do sleep 0.02; done
+    cat hidden
     """
     report = bench.run(jobs.shell(code))
     hidden = int(bench.log().split()[0])
