@@ -41,7 +41,6 @@ def build(context: Context) -> FastAPI:
     for face in FACES:
         # The routes themselves: a router within a router is searched twice by every request.
         app.router.routes.extend(face.router.routes)
-    app.router.routes.extend(jobs.pauses.routes)
     _describe(app)
     return app
 

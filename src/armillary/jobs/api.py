@@ -356,3 +356,6 @@ async def resume_algorithm(web: Web, actor: SignedIn, algorithm: str, body: Paus
     """Let the jobs of a paused version run."""
     async with web.database.transaction() as tx:
         return {"released": await pause.resume(tx, actor, await resolve(tx, actor, algorithm, body.version))}
+
+
+router.routes.extend(pauses.routes)  # one face, whatever its paths begin with
