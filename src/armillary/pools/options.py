@@ -57,6 +57,10 @@ class Options:
             raise self._wrong(name, value, "Write a list of lines.")
         return tuple(line.strip() for line in lines)
 
+    def directives(self, mark: str) -> tuple[str, ...]:
+        """The field `lines` as lines of a job script, each with the scheduler's mark (`#PBS`) whether it was written or not."""
+        return tuple(f"{mark} {line.removeprefix(mark).strip()}" for line in self.lines("lines"))
+
     def words(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
         """A command: a list of words, or a line as a shell would split it."""
         value = self._take(name)

@@ -74,7 +74,7 @@ def make(document: object, folder: Path) -> PoolProvider:
             words.append(f"{flag}={value}")
     if site.walltime is not None:
         words.append(f"--time-limit={int(site.walltime.total_seconds())}s")
-    lines = tuple(f"#flux: {line.removeprefix('#flux:').strip()}" for line in options.lines("lines"))
+    lines = options.directives("#flux:")
     sweep = read_sweep(options)
     options.end()
     return BatchProvider(Flux(tuple(words), lines), site, sweep)

@@ -74,7 +74,7 @@ def make(document: object, folder: Path) -> PoolProvider:
             words += [flag, value]
     if site.walltime is not None:
         words += ["-W", f"{-(-int(site.walltime.total_seconds()) // 60)}"]
-    lines = tuple(f"#BSUB {line.removeprefix('#BSUB').strip()}" for line in options.lines("lines"))
+    lines = options.directives("#BSUB")
     sweep = read_sweep(options)
     options.end()
     return BatchProvider(Lsf(tuple(words), lines), site, sweep)

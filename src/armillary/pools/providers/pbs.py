@@ -75,7 +75,7 @@ def make(document: object, folder: Path) -> PoolProvider:
             words += [flag, value]
     if site.walltime is not None:
         words += ["-l", f"walltime={int(site.walltime.total_seconds())}"]
-    lines = tuple(f"#PBS {line.removeprefix('#PBS').strip()}" for line in options.lines("lines"))
+    lines = options.directives("#PBS")
     sweep = read_sweep(options)
     options.end()
     return BatchProvider(Pbs(tuple(words), lines), site, sweep)

@@ -124,7 +124,9 @@ def make(document: object, folder: Path) -> PoolProvider:
     """The provider that a pool's `slurm:` describes."""
     options = Options(document, "slurm")
     site = read_site(options, folder)
-    slurm = Slurm(tuple(_words(options, site.walltime)), _directives(options), options.whole("per_array", 50, 1, 1000))
+    slurm = Slurm(
+        tuple(_words(options, site.walltime)), options.directives("#SBATCH"), options.whole("per_array", 50, 1, 1000)
+    )
     sweep = read_sweep(options)
     options.end()
     return BatchProvider(slurm, site, sweep)
@@ -147,10 +149,6 @@ def _sized(size: Resources | None) -> list[str]:
         return []
     words = [f"--cpus-per-task={-(-size.cpu // 1):.0f}", f"--mem={-(-size.memory_bytes // 2**20)}M"]
     return [*words, f"--gres=gpu:{size.gpu}"] if size.gpu else words
-
-
-def _directives(options: Options) -> tuple[str, ...]:
-    return tuple(f"#SBATCH {line.removeprefix('#SBATCH').strip()}" for line in options.lines("lines"))
 
 
 def _listed(name: str, job: str, place: str, word: str, reason: str) -> Listed:
