@@ -102,6 +102,7 @@ async def test_another_group_sees_and_changes_nothing(world, ask, tmp_path):
         "worker": str(worker.worker_id), "rule": "hidden-rule", "delivery": str(job), "upload_id": str(job),
         "kind": "rule", "id": "hidden-rule", "operation": str(job), "algorithm": "stats", "sha256": "0" * 64,
         "path:path": "data.bin", "key:path": await first_key(world), "token": str(job),
+        "asset:path": "data",
     }  # fmt: skip
     free = {"cpu": 1, "memory_bytes": 1, "disk_bytes": 1}
     bodies = {

@@ -2,14 +2,15 @@
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from armillary.base.errors import ArmillaryError, NotAuthenticated, from_problem
 from armillary.base.units import human_size
+from armillary.portal import listing
 from armillary.portal.footprint import drawing
 
 router = APIRouter(include_in_schema=False)
@@ -86,13 +87,13 @@ async def granule(request: Request, collection: str, granule: str, revision: int
     api, name = Api(request), f"{quote(collection, safe='')}/{quote(granule, safe='')}"
 
     async def values() -> dict[str, Any]:
-        params = {"revision": revision} if revision else {}
-        found = await api.get(f"/api/granules/{name}", **params)
+        found = await _granule(api, name, revision)
         lineage = await api.get(f"/api/provenance/{name}", depth=1)
         maker = await _maker(api, lineage, collection, granule)
         return {
             "granule": found,
             "pictures": _pictures(found),
+            "listed": listing.summary(found),
             "map": drawing(found["item"]),
             "lineage": lineage,
             "job": maker,
@@ -100,6 +101,25 @@ async def granule(request: Request, collection: str, granule: str, revision: int
         }
 
     return await _page("granule.html", values)
+
+
+@router.get("/granules/{collection}/{granule}/assets/{asset:path}")
+async def asset(
+    request: Request,
+    collection: str,
+    granule: str,
+    asset: str,
+    revision: int | None = None,
+    page: Annotated[int, Query(ge=1)] = 1,
+) -> Response:
+    """All files of an asset of many, page by page."""
+    api, name = Api(request), f"{quote(collection, safe='')}/{quote(granule, safe='')}"
+
+    async def values() -> dict[str, Any]:
+        found = await _granule(api, name, revision)
+        return {"granule": found, "page": listing.page(found, asset, page)}
+
+    return await _page("asset.html", values)
 
 
 @router.get("/jobs/{job}")
@@ -133,6 +153,10 @@ async def _page(template: str, values: Any) -> Response:
     except ArmillaryError as error:
         rendered = templates().get_template("problem.html").render(error=error, title=error.kind)
         return HTMLResponse(rendered, error.status, HEADERS)
+
+
+async def _granule(api: Api, name: str, revision: int | None) -> Any:
+    return await api.get(f"/api/granules/{name}", **({"revision": revision} if revision else {}))
 
 
 async def _maker(api: Api, lineage: dict[str, Any], collection: str, granule: str) -> dict[str, Any] | None:
