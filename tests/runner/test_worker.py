@@ -200,6 +200,21 @@ def test_sigterm_preempts_a_long_job_and_saves_its_checkpoint(server: Any, jobs:
     assert lease["job"] in server.checkpoints
 
 
+def test_a_program_whose_child_heard_the_sigterm_first_has_not_failed(
+    server: Any, jobs: Any, start_runner: Start, tmp_path: Path
+) -> None:
+    """As a batch system's scancel does it: the shell's sleep is gone, `wait` returns, and it ends with 0 and no output."""
+    code = f"sleep 60 & echo $! > {tmp_path}/child; echo up; wait"
+    lease = jobs.shell(code, outputs={"out": {"collection": "product"}})
+    runner = start_runner("--drain", "60s")
+    server.enqueue(lease)
+    server.wait(lambda: server.log(lease["job"], 1))
+    runner.process.send_signal(signal.SIGTERM)
+    os.kill(int((tmp_path / "child").read_text()), signal.SIGTERM)
+    assert runner.process.wait(20) == 0
+    assert [report["outcome"] for report in server.reports] == ["preempted"]
+
+
 def test_a_server_may_drain_it(server: Any, jobs: Any, start_runner: Start) -> None:
     lease = jobs.shell("echo up; sleep 0.3")
     runner = start_runner()

@@ -35,6 +35,7 @@ GRACE_SECONDS = 30.0
 LONG_SECONDS = 1.0
 # How a program ends that got the SIGTERM which a batch system sends to all processes of a job at once.
 TOLD = (-signal.SIGTERM, 128 + signal.SIGTERM, -signal.SIGKILL, 128 + signal.SIGKILL, 15)
+WITH_ITS_WORKER = Verdict("preempted", ErrorClass.PREEMPTED, "Its worker was told to stop, and it was with it.")
 # An attempt that ended so may be followed by one that goes on from what it saved.
 WORTH_SAVING = (ErrorClass.PREEMPTED, ErrorClass.TIMED_OUT, ErrorClass.OUT_OF_MEMORY, ErrorClass.INFRASTRUCTURE)
 
@@ -103,8 +104,7 @@ def _run(attempt: "_Attempt", orders: Orders) -> Report:
         with attempt.in_no_haste():
             attempt.stage_out()
     except AttemptError as failure:
-        outcome: Any = "preempted" if failure.error_class is ErrorClass.PREEMPTED else "failed"
-        attempt.report(Verdict(outcome, failure.error_class, failure.reason, failure.remedy))
+        attempt.report(attempt.judge(failure))
     except StoppedError:
         is_cancelled = orders.stop == "cancel"
         attempt.report(
@@ -197,6 +197,18 @@ class _Attempt:
         is_long = self.timing.run_seconds > LONG_SECONDS
         return self.workplace.turn.left() if is_long else nullcontext()
 
+    def judge(self, failure: AttemptError) -> Verdict:
+        """What a failure before or after the program means.
+
+        A batch system's SIGTERM may reach a shell's child first: then the shell ends with 0 and its outputs are missing.
+        """
+        if failure.error_class is ErrorClass.SCIENCE_ERROR and self.made.ended is not None:
+            with self.workplace.turn.left():
+                if self.orders.was_told():
+                    return WITH_ITS_WORKER
+        outcome: Any = "preempted" if failure.error_class is ErrorClass.PREEMPTED else "failed"
+        return Verdict(outcome, failure.error_class, failure.reason, failure.remedy)
+
     def report(self, judged: Verdict) -> None:
         """Say how it ended."""
         self.made = replace(self.made, verdict=judged, outputs=())
@@ -274,7 +286,7 @@ class _Attempt:
         if ended.strays:
             log.note(f"{ended.strays} processes that it left running were killed")
         if judged.outcome == "failed" and ended.code in TOLD and self.orders.was_told():
-            judged = Verdict("preempted", ErrorClass.PREEMPTED, "Its worker was told to stop, and it was with it.")
+            judged = WITH_ITS_WORKER
         changed = self._changed_inputs()
         self.report(judged) if judged.outcome != "succeeded" else None
         self.made = replace(self.made, verdict=judged)
