@@ -1,20 +1,22 @@
 """Items and collections as STAC shows them, against the published schemas."""
 
-import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from pystac.validation.local_validator import get_local_schema_cache
-from referencing import Registry, Resource
 
 from armillary.collections.collection import Collection
 from armillary.granules import stac
 from armillary.granules.granule import Granule
 from armillary.testing.catalogue import square
+from armillary_formats import geotiff, sentinel1_orbit, sentinel1_safe
+from armillary_formats.samples.write import write
 
+Validate = Callable[[dict[str, Any]], None]
 URL = "http://example.test:7117"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FILE = {
@@ -32,34 +34,11 @@ ONE = Granule(
     505, "owners", "owner", NOON + timedelta(days=1), "slc/one/u",
 )  # fmt: skip
 
-# The file extension 2.1.0, as its specification words it.
-FILE_EXTENSION: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "assets": {
-            "type": "object",
-            "additionalProperties": {
-                "properties": {
-                    "file:size": {"type": "integer", "minimum": 0},
-                    "file:checksum": {"type": "string", "pattern": "^[a-f0-9]+$"},
-                }
-            },
-        }
-    },
-}
-
-
-def validate(document: dict[str, Any]) -> None:
-    """Against the core schemas of STAC 1.1 and GeoJSON, which pystac carries, and that of the file extension."""
-    schemas = get_local_schema_cache()
-    registry: Registry[Any] = Registry().with_resources(
-        [(uri, Resource.from_contents(schema)) for uri, schema in schemas.items()]
-    )
-    kind = {"Feature": "item", "Collection": "collection", "Catalog": "catalog"}[document["type"]]
-    core = schemas[f"https://schemas.stacspec.org/v{stac.VERSION}/{kind}-spec/json-schema/{kind}.json"]
-    written = json.loads(json.dumps(document))
-    for schema in (core, FILE_EXTENSION):
-        jsonschema.Draft7Validator(schema, registry=registry).validate(written)
+RADAR = {
+    "sar:instrument_mode": "IW", "sar:frequency_band": "C", "sar:polarizations": ["VV"], "sar:product_type": "GUNW",
+    "sar:looks_range": 19, "sat:relative_orbit": 52, "sat:orbit_state": "descending", "processing:level": "L2",
+    "processing:software": {"armillary-insar": "1.0.0"}, "view:incidence_angle": 39.1,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -71,17 +50,66 @@ def validate(document: dict[str, Any]) -> None:
         replace(ONE, starts_at=NOON, ends_at=NOON + timedelta(hours=1), properties={}),
         replace(ONE, starts_at=None, ends_at=None, properties={}),
         replace(ONE, granule="a name, with spaces", assets={}),
+        replace(ONE, properties=RADAR),
     ],
-    ids=["earth", "no place", "sky", "range", "timeless", "bare"],
+    ids=["earth", "no place", "sky", "range", "timeless", "bare", "radar"],
 )
-def test_every_item_is_valid(granule: Granule) -> None:
+def test_every_item_is_valid(granule: Granule, validate: Validate) -> None:
     validate(stac.item(granule, URL))
 
 
-def test_an_invalid_item_would_be_found() -> None:
+@pytest.mark.parametrize(
+    ("properties", "listed"),
+    [
+        ({}, []),
+        (RADAR, ["processing/v1.2.0", "sar/v1.0.0", "sat/v1.0.0", "view/v1.0.0"]),
+        ({"proj:code": "EPSG:4326", "proj:shape": [2, 3]}, ["projection/v2.0.0"]),
+        ({"proj:epsg": 4326}, []),
+        ({"sar:polarizations": ["VV"], "sat:relative_orbit": 52}, ["sat/v1.0.0"]),
+        ({"satellite": "x", "processing": "y"}, []),
+    ],
+    ids=["none", "radar", "map", "of an older version", "not all that is required", "no prefix"],
+)
+def test_an_item_lists_the_extensions_whose_word_it_keeps(
+    properties: dict[str, Any], listed: list[str], validate: Validate
+) -> None:
+    item = stac.item(replace(ONE, properties=properties), URL)
+    assert item["stac_extensions"] == [
+        f"https://stac-extensions.github.io/{e}/schema.json" for e in ["file/v2.1.0", *listed]
+    ]
+    validate(item)
+
+
+def test_what_the_readers_write_is_valid_under_the_extensions(tmp_path: Path, validate: Validate) -> None:
+    """Scenes, orbits and elevation as the readers of this project describe them."""
+    write(tmp_path, pairs=1, width=32, height=12)
+    listed = set()
+    for path in sorted(tmp_path.iterdir()):
+        reader = {".SAFE": sentinel1_safe, ".tif": geotiff, ".EOF": sentinel1_orbit}.get(path.suffix)
+        if reader is None:
+            continue
+        item = stac.item(replace(ONE, properties=reader.read(path)["properties"]), URL)
+        validate(item)
+        listed |= {uri.split("/")[3] for uri in item["stac_extensions"]}
+    assert listed >= {"file", "processing", "projection", "sar", "sat", "view"}
+
+
+def test_bands_are_where_the_samples_are(validate: Validate) -> None:
+    picture = FILE | {"roles": ["overview"]}
+    bands = [{"name": "elevation", "data_type": "float32", "unit": "m"}]
+    item = stac.item(replace(ONE, properties={"bands": bands}, assets={"data": FILE, "browse": picture}), URL)
+    assert (item["assets"]["data"]["bands"], "bands" in item["assets"]["browse"]) == (bands, False)
+    assert "bands" not in item["properties"]
+    validate(item)
+
+
+def test_an_invalid_item_would_be_found(validate: Validate) -> None:
     broken = stac.item(ONE, URL) | {"geometry": {"type": "Polygon", "coordinates": [[0, 0]]}}
     with pytest.raises(jsonschema.ValidationError):
         validate(broken)
+    for name, wrong in (("sar:frequency_band", "Q"), ("sat:orbit_state", "up"), ("processing:level", 2)):
+        with pytest.raises(jsonschema.ValidationError):
+            validate(stac.item(replace(ONE, properties=RADAR | {name: wrong}), URL))
 
 
 def test_an_asset_says_where_how_large_and_what_checksum() -> None:
@@ -125,7 +153,7 @@ def test_what_an_extractor_calls_created_does_not_hide_when_it_was_catalogued() 
     assert stac.item(odd, URL)["properties"]["armillary:revision"] == 2
 
 
-def test_collections_and_the_landing_page_are_valid() -> None:
+def test_collections_and_the_landing_page_are_valid(validate: Validate) -> None:
     bare, full = Collection("slc"), Collection("dem", "Elevation", "Heights above the ellipsoid.", "CC-BY-4.0")
     shown = [stac.collection(bare, URL), stac.collection(full, URL, NOON)]
     for document in (*shown, stac.landing(shown, URL, "i")):

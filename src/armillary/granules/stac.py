@@ -1,6 +1,7 @@
 """Granules and collections as STAC 1.1 shows them, and the STAC API's documents about itself."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +15,8 @@ from armillary.granules.granule import Granule
 Document = dict[str, Any]
 
 VERSION = "1.1.0"
-FILE_EXTENSION = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
+_EXTENSIONS = "https://stac-extensions.github.io"
+FILE_EXTENSION = f"{_EXTENSIONS}/file/v2.1.0/schema.json"
 GEOJSON = "application/geo+json"
 JSON = "application/json"
 SCHEMA = "application/schema+json"
@@ -42,25 +44,64 @@ CONFORMS_TO = (
 _MULTIHASH_SHA256 = "1220"
 
 
+@dataclass(frozen=True)
+class Extension:
+    """A published schema of properties that extractors and algorithms write."""
+
+    schema: str
+    prefix: str
+    required: frozenset[str]
+    optional: frozenset[str]
+
+    def holds_for(self, names: Iterable[str]) -> bool:
+        """Whether some names are its own, none is missing and none is one that its schema forbids."""
+        own = {name.removeprefix(f"{self.prefix}:") for name in names if name.startswith(f"{self.prefix}:")}
+        return bool(own) and self.required <= own <= self.required | self.optional
+
+
+def _extension(schema: str, prefix: str, optional: str, required: str = "") -> Extension:
+    url = f"{_EXTENSIONS}/{schema}/schema.json"
+    return Extension(url, prefix, frozenset(required.split()), frozenset(optional.split()))
+
+
+EXTENSIONS = (
+    _extension("processing/v1.2.0", "processing", "expression lineage level facility datetime version software"),
+    _extension("projection/v2.0.0", "proj", "code wkt2 projjson geometry bbox centroid shape transform"),
+    _extension(
+        "sar/v1.0.0", "sar",
+        "center_frequency resolution_range resolution_azimuth pixel_spacing_range pixel_spacing_azimuth looks_range "
+        "looks_azimuth looks_equivalent_number observation_direction",
+        required="instrument_mode frequency_band polarizations product_type",
+    ),
+    _extension(
+        "sat/v1.0.0", "sat",
+        "platform_international_designator orbit_state absolute_orbit relative_orbit anx_datetime",
+    ),
+    _extension("view/v1.0.0", "view", "off_nadir incidence_angle azimuth sun_azimuth sun_elevation"),
+)  # fmt: skip
+
+
 def item(granule: Granule, url: str, sign: Callable[[str], str] | None = None) -> Document:
     """One revision of a granule; `sign` makes a file's path one that works without a token."""
     here = f"{url}/stac/collections/{quote(granule.collection)}"
     on_earth = granule.frame == "earth" and granule.geometry is not None
+    properties = _properties(granule)
+    bands = properties.pop("bands", None)  # STAC has them where the samples are
     document: Document = {
         "type": "Feature",
         "stac_version": VERSION,
-        "stac_extensions": [FILE_EXTENSION],
+        "stac_extensions": [FILE_EXTENSION, *(e.schema for e in EXTENSIONS if e.holds_for(granule.properties))],
         "id": granule.granule,
         "collection": granule.collection,
         "geometry": granule.geometry if on_earth else None,
-        "properties": _properties(granule),
+        "properties": properties,
         "links": [
             _link("self", f"{here}/items/{quote(granule.granule)}", GEOJSON),
             _link("parent", here),
             _link("collection", here),
             _link("root", f"{url}/stac"),
         ],
-        "assets": {name: _asset(asset, url, sign) for name, asset in granule.assets.items()},
+        "assets": {name: _asset(asset, bands, url, sign) for name, asset in granule.assets.items()},
     }
     return document | ({"bbox": granule.bbox} if on_earth and granule.bbox else {})
 
@@ -88,8 +129,8 @@ def _times(granule: Granule) -> Document:
     return {"datetime": granule.properties.get("datetime"), **span}
 
 
-def _asset(stored: Mapping[str, Any], url: str, sign: Callable[[str], str] | None) -> Document:
-    """A file, or a tree as its manifest."""
+def _asset(stored: Mapping[str, Any], bands: Any, url: str, sign: Callable[[str], str] | None) -> Document:
+    """A file, or a tree as its manifest; what holds the data holds the granule's bands."""
     path = file_path(stored["key"])
     manifest = stored.get("manifest")
     asset: Document = {
@@ -101,6 +142,8 @@ def _asset(stored: Mapping[str, Any], url: str, sign: Callable[[str], str] | Non
     }
     if manifest:
         asset |= {"armillary:kind": "tree", "armillary:type": stored["type"], "armillary:size_bytes": stored["size"]}
+    if bands and "data" in asset["roles"]:
+        asset["bands"] = bands
     return asset | {name: stored[name] for name in ("title", "description") if stored.get(name)}
 
 
