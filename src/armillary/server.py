@@ -30,8 +30,8 @@ from armillary.base.storage import Store, read_or_make_secret
 from armillary.base.wakes import WORK
 from armillary.definitions import apply
 from armillary.deliveries import send
-from armillary.granules import collect
-from armillary.jobs import checkpoints, deadline, kept
+from armillary.granules import collect, retire
+from armillary.jobs import checkpoints, deadline, kept, queue
 from armillary.pools.fleet import Providers, maker
 from armillary.pools.pool import default_document
 from armillary.pools.reconcile import SINGLETON, Reconciler
@@ -40,6 +40,7 @@ from armillary.rules.fire import Rules
 
 RETRY_SECONDS = 1.0
 COLLECT_SECONDS = 60.0
+RETAIN_SECONDS = 300.0  # each round asks every collection that does not keep all for what it has too much
 TICK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 5.0
 DRAIN = timedelta(seconds=45)
@@ -119,6 +120,7 @@ class Server:
             self._loop("pools", self._reconcile, TICK_SECONDS)
         if "watchdog" in self.roles:
             self._loop("collector", self._collect, COLLECT_SECONDS)
+            self._loop("retention", self._retain, RETAIN_SECONDS)
             self._loop("deadlines", lambda: deadline.sweep(self.database), TICK_SECONDS)
             self._loop("partitions", self._make_partitions, 3600.0)
 
@@ -167,6 +169,11 @@ class Server:
         await collect.collect(self.database, self.store)
         await checkpoints.collect(self.database, self.store)
         await kept.collect(self.database, self.store)
+
+    async def _retain(self) -> None:
+        expires = self.settings.store
+        grace = max(expires.retired_expires, expires.link_expires)  # a link that was given before still works
+        await retire.sweep(self.database, (queue.referred, fire.referred), grace)
 
     async def _make_partitions(self) -> None:
         async with self.database.transaction() as tx:

@@ -130,6 +130,44 @@ class Story:
             "the sweep",
         )
 
+    def retention(self):
+        """Of five revisions the first is gone, the second given up, the third retired; a server sweeps at its start."""
+        document = {"kind": "collection", "id": "revised", "on_change": "revise", "retain": {"revisions": 2}}
+        with self.instance.client as client:
+            client.apply([document])
+        for number in range(5):
+            file = self.instance.home / self.name
+            file.write_bytes(f"{self.name} {number}".encode())
+            self.persist(
+                lambda file=file: self.instance.armillary("ingest", "--collection", "revised", file, check=False)
+            )
+        self.instance.execute(
+            """update item set retired_at = armillary_now() - interval '3 days',
+                   discarded_at = case revision when 1 then armillary_now() - interval '1 hour' end
+               where collection = 'revised' and granule = %s and revision < 3""",
+            self.name,
+        )
+        self.instance.execute(
+            """update upload set state = 'abandoned', ended_at = armillary_now() - interval '1 hour'
+               from item where upload_id = upload.id and item.collection = 'revised' and item.granule = %s and revision = 1""",
+            self.name,
+        )
+        self.instance.kill()
+        self.instance.wait(
+            lambda: self.swept() == [(1, True, "deleted"), (2, True, "abandoned"), (3, True, "committed"),
+                                     (4, False, "committed"), (5, False, "committed")],
+            "the sweep",
+        )  # fmt: skip
+
+    def swept(self):
+        rows = self.instance.rows(
+            """select item.revision, retired_at is not null as is_retired, upload.state
+               from item join upload on upload.id = upload_id
+               where item.collection = 'revised' and item.granule = %s order by 1""",
+            self.name,
+        )
+        return [tuple(row.values()) for row in rows]
+
     def kept(self):
         """What an attempt left is kept, and deleted when its time is over; a server does so at its start."""
         self.register(keep={"on": "always"})
@@ -181,6 +219,8 @@ STORIES = {
     "checkpoint.before-delete": Story.collection,
     "collect.abandoned": Story.collection,
     "collect.deleted": Story.collection,
+    "retire.discarded": Story.retention,
+    "retire.retired": Story.retention,
     "kept.before-write": Story.kept,
     "kept.before-record": Story.kept,
     "kept.before-delete": Story.kept,

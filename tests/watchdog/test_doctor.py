@@ -114,4 +114,17 @@ async def test_what_is_broken_is_named(catalogue, check):
 
 
 def test_every_check_is_broken_by_a_test_here():
-    assert set(doctor.CHECKS) == set(BREAKS) | {"bytes", "orphans", "uploads", "kept"}
+    assert set(doctor.CHECKS) == set(BREAKS) | {"bytes", "orphans", "uploads", "kept", "retired"}
+
+
+async def test_a_retired_revision_that_a_job_needs_and_one_whose_upload_says_otherwise(catalogue, clock):
+    await sql(catalogue, "update item set is_current = false, retired_at = armillary_now()")
+    assert await named(catalogue) == set()
+    clock.advance(timedelta(minutes=13))
+    assert await named(catalogue) == {"retired"}
+    await sql(catalogue, "delete from job_input")
+    assert await named(catalogue) == set()
+    await sql(catalogue, "update upload set state = 'abandoned'")
+    assert await named(catalogue) == {"retired"}
+    await sql(catalogue, "update item set discarded_at = retired_at")
+    assert await named(catalogue) == set(), "its bytes may be there or not"

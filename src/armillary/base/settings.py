@@ -65,6 +65,10 @@ class StoreSettings(_Part):
         default=timedelta(hours=24), description="An upload that was not committed by then is abandoned."
     )
     link_expires: Duration = Field(default=timedelta(hours=24), description="How long a signed link works.")
+    retired_expires: Duration = Field(
+        default=timedelta(days=2),
+        description="How long the bytes of a retired revision are kept; never shorter than a signed link works.",
+    )
 
 
 class PoolSettings(_Part):

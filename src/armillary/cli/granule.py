@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from armillary.base.errors import UsageError
+from armillary.base.errors import Conflict, UsageError
 from armillary.base.units import human_size
 from armillary.cli.context import Context, GranuleName, granule_name, json_option, limit_option, pass_context
 from armillary.cli.group import Noun
@@ -88,7 +88,7 @@ def show(context: Context, name: str, revision: int | None, as_json: bool) -> No
         show_fields(
             [
                 ("granule", f"{found['collection']}/{found['id']}"),
-                ("revision", f"{found['revision']}{'' if found['is_current'] else ' (there is a newer one)'}"),
+                ("revision", f"{found['revision']}{_standing(found)}"),
                 ("time", _time(item)),
                 ("place", _place(item)),
                 ("size", human_size(found["size_bytes"])),
@@ -120,6 +120,12 @@ def download(context: Context, names: tuple[str, ...], folder: Path, revision: i
     with context.client(patience_seconds=60) as client:
         for name in names:
             found = _granule(client, name, revision)
+            if found["retired_at"]:
+                raise Conflict(
+                    f"Revision {found['revision']} of {name} was retired at {when(found['retired_at'])}.",
+                    "Take a newer one: `armillary granule history` lists them.",
+                    field="revision",
+                )
             target = folder / found["id"]
             new, kept = _download(client, found["files"], target)
             if as_json:
@@ -144,6 +150,7 @@ def history(context: Context, name: str, as_json: bool) -> None:
                 ("by", "created_by"),
                 ("size", lambda row: human_size(row["size_bytes"])),
                 ("content", lambda row: row["digest"][:16]),
+                ("retired at", lambda row: when(row["retired_at"])),
             ],
             as_json=as_json,
             nothing="It has no revisions.",
@@ -179,6 +186,7 @@ def lineage(context: Context, name: str, down: bool, prov: bool, as_json: bool) 
 def show_lineage(found: Mapping[str, Any], name: str, *, down: bool) -> None:
     """The walk as a tree of what was made from what."""
     makers: dict[str, list[Mapping[str, Any]]] = {}
+    retired = {_reference(one): one["retired_at"] for one in found["granules"] if one.get("retired_at")}
     for activity in found["activities"]:
         for end in activity["used" if down else "generated"]:
             makers.setdefault(_reference(end), []).append(activity)
@@ -187,7 +195,8 @@ def show_lineage(found: Mapping[str, Any], name: str, *, down: bool) -> None:
     def show_below(granule: str, depth: int) -> None:
         is_known = granule in shown
         shown.add(granule)
-        click.echo(f"{'    ' * depth}{granule}{' (as above)' if is_known and makers.get(granule) else ''}")
+        said = f" (retired at {when(retired[granule])})" if granule in retired else ""
+        click.echo(f"{'    ' * depth}{granule}{said}{' (as above)' if is_known and makers.get(granule) else ''}")
         for activity in [] if is_known else makers.get(granule, []):
             click.echo(click.style(f"{'    ' * depth}  {_activity(activity, down=down)}", dim=True))
             for end in activity["generated" if down else "used"]:
@@ -196,6 +205,12 @@ def show_lineage(found: Mapping[str, Any], name: str, *, down: bool) -> None:
     show_below(name, 0)
     if not makers:
         click.echo("  It was made from nothing here." if not down else "  Nothing was made from it yet.")
+
+
+def _standing(found: Mapping[str, Any]) -> str:
+    if found["retired_at"]:
+        return f" (retired at {when(found['retired_at'])}; there is a newer one)"
+    return "" if found["is_current"] else " (there is a newer one)"
 
 
 def _activity(activity: Mapping[str, Any], *, down: bool) -> str:

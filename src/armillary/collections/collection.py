@@ -30,7 +30,7 @@ class Collection:
     browse: str | None = None  # module:function
     asset: AssetKind = "auto"
     on_change: OnChange = "refuse"
-    keep_revisions: int = 2
+    keep_revisions: int | None = None  # the newest so many; all of them unless said
     settle: timedelta = timedelta(0)  # how long a file must not change before it is taken
     signal: str | None = None  # a file whose presence says that a granule is complete
 
@@ -54,7 +54,7 @@ def read(document: Mapping[str, Any]) -> Collection:
         browse=_text(document, "browse") or None,
         asset=_choice(document, "asset", ("auto", "file", "tree")),
         on_change=_choice(document, "on_change", ("refuse", "revise")),
-        keep_revisions=_revisions(document.get("retain") or {}),
+        keep_revisions=_revisions(document.get("retain")),
         settle=units.duration(document["settle"], "settle") if document.get("settle") else timedelta(0),
         signal=_text(document, "signal") or None,
     )
@@ -100,8 +100,10 @@ def _metadata(value: Any) -> str | Mapping[str, Any] | None:
     )
 
 
-def _revisions(retain: Any) -> int:
-    count = retain.get("revisions", 2) if isinstance(retain, Mapping) else None
-    if not isinstance(count, int) or count < 1 or set(retain) - {"revisions"}:
+def _revisions(retain: Any) -> int | None:
+    if retain is None:
+        return None
+    count = retain.get("revisions") if isinstance(retain, Mapping) else None
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1 or set(retain) - {"revisions"}:
         raise UsageError("retain is not understood.", "Write retain: {revisions: 2}, at least 1.", field="retain")
     return count

@@ -15,7 +15,7 @@ from armillary.base.http import Web, Wire
 from armillary.base.links import file_path
 from armillary.base.storage import NONCE_NAME, object_key
 from armillary.granules import find, ingest, stac, store, upload
-from armillary.granules.granule import Asset, Commit, Committed, Draft, File, Frame, Granule
+from armillary.granules.granule import Asset, Commit, Committed, Draft, File, Frame, Granule, retired
 
 router = APIRouter(prefix="/api", tags=["granules"])
 
@@ -219,7 +219,7 @@ async def read(
         await _permit_key(web, request, key)
     size = await web.store.size(key)
     if size is None:
-        raise NotFound(f"The store holds nothing under {key}.", "Run `armillary doctor`.")
+        raise await _gone(web, key)
     if web.store.root:
         return FileResponse(web.store.path(key), headers={"Cache-Control": "private, immutable, max-age=86400"})
     return await _remote(web, request, key, size)
@@ -237,6 +237,15 @@ async def _permit_key(web: Web, request: Request, key: str) -> None:
     if group is None:
         raise missing
     permit(actor, "see", group)
+
+
+async def _gone(web: Web, key: str) -> NotFound:
+    """Why there are no bytes under a key that once was given out."""
+    async with web.database.transaction() as tx:
+        granule = await store.of_prefix(tx, "/".join(key.split("/")[:3]))
+    if granule and granule.retired_at:
+        return NotFound(retired(granule), "Take a newer revision.")
+    return NotFound(f"The store holds nothing under {key}.", "Run `armillary doctor`.")
 
 
 async def _remote(web: Web, request: Request, key: str, size: int) -> Response:
@@ -295,8 +304,9 @@ def _shown(web: Web, granule: Granule) -> dict[str, Any]:
         "group": granule.group,
         "created_by": granule.created_by,
         "created": granule.created_at,
+        "retired_at": granule.retired_at,
         "item": stac.item(granule, web.url()),
-        "files": files(web, granule),
+        "files": [] if granule.retired_at else files(web, granule),
     }
 
 

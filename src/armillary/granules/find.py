@@ -1,6 +1,7 @@
 """Find granules, for other nouns: one, many by name or revision, or all that a compiled condition proposes."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from armillary.accounts.actor import Actor
@@ -31,6 +32,11 @@ async def at_revisions(tx: Transaction, references: Sequence[Reference]) -> dict
         Reference(found.collection, found.granule, found.revision): found
         for found in await store.at_revisions(tx, keys)
     }
+
+
+async def retired(tx: Transaction, references: Sequence[Reference]) -> dict[Reference, datetime]:
+    """Since when those of these revisions are hidden that retention has retired."""
+    return await store.retired_since(tx, references)
 
 
 async def proposed(tx: Transaction, condition: str, params: dict[str, Any], limit: int = 10_000) -> list[Granule]:

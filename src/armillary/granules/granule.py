@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from armillary.base.clock import iso
 from armillary.base.errors import UsageError
 
 Frame = Literal["earth", "sky", "none"]
@@ -123,6 +124,15 @@ class Granule:
     created_by: str
     created_at: datetime
     prefix: str
+    retired_at: datetime | None = None  # since when it is hidden, as its collection keeps newer ones only
+    discarded_at: datetime | None = None  # since when its bytes are given up
+
+
+def retired(granule: Granule) -> str:
+    """Why a retired revision cannot be had."""
+    assert granule.retired_at
+    which = f"Revision {granule.revision} of {granule.collection}/{granule.granule}"
+    return f"{which} was retired at {iso(granule.retired_at)}: its collection keeps the newest ones only."
 
 
 def content_digest(assets: Mapping[str, Asset]) -> str:

@@ -101,9 +101,13 @@ def item(granule: Granule, url: str, sign: Callable[[str], str] | None = None) -
             _link("collection", here),
             _link("root", f"{url}/stac"),
         ],
-        "assets": {name: _asset(asset, bands, url, sign) for name, asset in granule.assets.items()},
+        "assets": {} if granule.retired_at else _assets(granule, bands, url, sign),
     }
     return document | ({"bbox": granule.bbox} if on_earth and granule.bbox else {})
+
+
+def _assets(granule: Granule, bands: Any, url: str, sign: Callable[[str], str] | None) -> Document:
+    return {name: _asset(asset, bands, url, sign) for name, asset in granule.assets.items()}
 
 
 def _properties(granule: Granule) -> Document:
@@ -114,6 +118,8 @@ def _properties(granule: Granule) -> Document:
         "armillary:size_bytes": granule.size_bytes,
         "armillary:digest": granule.digest,
     }
+    if granule.retired_at:
+        own |= {"armillary:retired": iso(granule.retired_at)}
     if granule.frame == "sky" and granule.geometry is not None:
         own |= {"armillary:sky_geometry": granule.geometry, "armillary:sky_bbox": granule.bbox}
     return {**granule.properties, **_times(granule), **own}

@@ -7,10 +7,10 @@ from uuid import UUID
 
 from armillary.accounts.permit import VISIBLE
 from armillary.base.db import Row, Transaction, jsonb
-from armillary.granules.granule import Granule
+from armillary.granules.granule import Granule, Reference
 
 _GRANULE = """item.collection, item.granule, item.revision, is_current, digest, frame, geometry, bbox, starts_at, ends_at,
-    properties, assets, size_bytes, item."group", item.created_by, item.created_at, upload.prefix"""
+    properties, assets, size_bytes, item."group", item.created_by, item.created_at, upload.prefix, retired_at, discarded_at"""
 _FROM = "from item join upload on upload.id = item.upload_id"
 
 
@@ -152,6 +152,132 @@ async def insert_revisions(tx: Transaction, revisions: Sequence[dict[str, Any]])
     )
 
 
+# Retention -----------------------------------------------------------------------------------------------------
+
+
+async def surplus(tx: Transaction, collection: str, keep: int, after: Reference, limit: int) -> list[Reference]:
+    """Revisions of a collection beyond the newest `keep` of their granules, that are not retired yet."""
+    rows = await tx.rows(
+        """select item.collection, item.granule, item.revision
+           from item join granule on granule.collection = item.collection and granule.id = item.granule
+           where item.collection = %(of)s and not is_current and retired_at is null
+               and item.revision <= granule.revision - %(keep)s
+               and (item.granule, item.revision) > (%(granule)s, %(revision)s)
+           order by item.granule, item.revision limit %(limit)s""",
+        {"of": collection, "keep": keep, "granule": after.id, "revision": after.revision, "limit": limit},
+    )
+    return [Reference(*row.values()) for row in rows]
+
+
+async def retired(tx: Transaction, after: Reference, limit: int) -> list[Reference]:
+    """Retired revisions whose bytes are still kept."""
+    return await _retired(tx, "true", {}, after, limit)
+
+
+async def discardable(tx: Transaction, after: Reference, grace: timedelta, limit: int) -> list[Reference]:
+    """Those whose grace is over, with no transaction open that may have read of them before they were retired."""
+    condition = """retired_at + %(grace)s <= armillary_now() and not exists (
+        select from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid() and xact_start < retired_at + %(grace)s)"""
+    return await _retired(tx, condition, {"grace": grace}, after, limit)
+
+
+async def _retired(
+    tx: Transaction, condition: str, params: dict[str, Any], after: Reference, limit: int
+) -> list[Reference]:
+    rows = await tx.rows(
+        f"""select collection, granule, revision from item
+            where retired_at is not null and discarded_at is null and {condition}
+                and (collection, granule, revision) > (%(collection)s, %(granule)s, %(revision)s)
+            order by collection, granule, revision limit %(limit)s""",
+        params | {"collection": after.collection, "granule": after.id, "revision": after.revision, "limit": limit},
+    )
+    return [Reference(*row.values()) for row in rows]
+
+
+async def retired_since(tx: Transaction, revisions: Sequence[Reference]) -> dict[Reference, datetime]:
+    """When those of these revisions were retired that were."""
+    rows = await tx.rows(
+        """select collection, granule, revision, retired_at from item
+           join unnest(%s::text[], %s::text[], %s::integer[]) as asked (collection, granule, revision)
+               using (collection, granule, revision)
+           where retired_at is not null""",
+        _columns(revisions),
+    )
+    return {Reference(row["collection"], row["granule"], row["revision"]): row["retired_at"] for row in rows}
+
+
+async def retire(tx: Transaction, revisions: Sequence[Reference]) -> int:
+    """Hide revisions; returns how many were not hidden yet."""
+    change = "retired_at = armillary_now() where retired_at is null and not is_current"
+    return await _mark(tx, revisions, change, "granule.retired")
+
+
+async def recall(tx: Transaction, revisions: Sequence[Reference]) -> int:
+    """Take back retirements."""
+    return await _mark(tx, revisions, "retired_at = null where discarded_at is null", "granule.recalled")
+
+
+async def discard(tx: Transaction, revisions: Sequence[Reference]) -> int:
+    """Give up the bytes of retired revisions: the collector takes their uploads for abandoned ones."""
+    change = "discarded_at = armillary_now() where retired_at is not null and discarded_at is null"
+    count = await _mark(tx, revisions, change, "granule.discarded")
+    if count:
+        await tx.execute(
+            """update upload set state = 'abandoned', ended_at = armillary_now()
+               from item join unnest(%s::text[], %s::text[], %s::integer[]) as named (collection, granule, revision)
+                   using (collection, granule, revision)
+               where upload.id = item.upload_id and upload.state = 'committed' and discarded_at is not null""",
+            _columns(revisions),
+        )
+    return count
+
+
+async def _mark(tx: Transaction, revisions: Sequence[Reference], change: str, kind: str) -> int:
+    """Change some of these revisions and tell it, under the locks of their granules, taken in the order of a commit."""
+    if not revisions:
+        return 0
+    columns = _columns(revisions)
+    await tx.execute(
+        """select from granule where (collection, id) in (select * from unnest(%s::text[], %s::text[]))
+           order by collection, id for update""",
+        columns[:2],
+    )
+    assignment, _, condition = change.partition(" where ")
+    count: int = await tx.value(
+        f"""with changed as (
+               update item set {assignment}
+               from unnest(%s::text[], %s::text[], %s::integer[]) as named (collection, granule, revision)
+               where item.collection = named.collection and item.granule = named.granule
+                   and item.revision = named.revision and {condition}
+               returning item.collection, item.granule, item.revision, item."group"),
+           told as (
+               select collection, granule, "group", jsonb_agg(revision order by revision) as revisions
+               from changed group by collection, granule, "group"),
+           moved as (
+               update granule set version = version + 1 from told
+               where granule.collection = told.collection and granule.id = told.granule
+               returning granule.collection, granule.id, granule.version, told."group", told.revisions),
+           emitted as materialized (
+               select armillary_emit_all(
+                   array_agg('granule:' || collection || '/' || id), array_agg(version), array_agg(%s::text),
+                   array_agg('system:retention'::text), array_agg("group"),
+                   array_agg(jsonb_build_object('collection', collection, 'granule', id, 'revisions', revisions)))
+               from moved having count(*) > 0)
+           select (select count(*) from changed) + 0 * (select count(*) from emitted)""",
+        [*columns, kind],
+    )
+    return count
+
+
+def _columns(revisions: Sequence[Reference]) -> list[Any]:
+    return [
+        [one.collection for one in revisions],
+        [one.id for one in revisions],
+        [one.revision for one in revisions],
+    ]
+
+
 # Reading -------------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +292,11 @@ async def find(
             and {VISIBLE.replace('"group"', 'item."group"')}""",
         scope | {"collection": collection, "granule": granule, "revision": revision},
     )
+
+
+async def of_prefix(tx: Transaction, prefix: str) -> Granule | None:
+    """The revision whose bytes are, or were, below a prefix."""
+    return await tx.one(Granule, f"select {_GRANULE} {_FROM} where upload.prefix = %s", [prefix])
 
 
 async def current(tx: Transaction, keys: Sequence[tuple[str, str]]) -> list[Granule]:

@@ -12,7 +12,7 @@ from armillary.algorithms.register import by_digest
 from armillary.base.db import Row, Transaction
 from armillary.base.wakes import COMMANDS, JOBS, QUEUE, WORK
 from armillary.granules import find
-from armillary.granules.granule import Granule, Reference
+from armillary.granules.granule import Granule, Reference, retired
 from armillary.jobs import depend, retry, store
 from armillary.jobs.cost import Price
 from armillary.jobs.job import AttemptOutcome, Ending, Held, JobState, Stop
@@ -127,9 +127,8 @@ async def lease(
     leases = []
     for row in rows:
         inputs = [(role, Reference(*rest)) for role, *rest in row["inputs"] or ()]
-        missing = [reference for _, reference in inputs if reference not in granules]
-        if missing:
-            await _fail_unreadable(tx, row["id"], missing[0])
+        if reason := _unreadable([reference for _, reference in inputs], granules):
+            await _fail_unreadable(tx, row["id"], reason)
             continue
         leases.append(
             Lease(
@@ -319,9 +318,18 @@ async def _interrupted(tx: Transaction, held: Held, error_class: ErrorClass, rea
     )
 
 
-async def _fail_unreadable(tx: Transaction, job: UUID, missing: Reference) -> None:
+def _unreadable(inputs: Sequence[Reference], granules: Mapping[Reference, Granule]) -> str | None:
+    """Why inputs cannot be read, if one cannot: a job that was tried again long after may find some gone."""
+    for one in inputs:
+        if one not in granules:
+            return f"Its input {one} revision {one.revision} is no longer catalogued."
+        if granules[one].discarded_at:
+            return f"Its input is gone. {retired(granules[one])}"
+    return None
+
+
+async def _fail_unreadable(tx: Transaction, job: UUID, reason: str) -> None:
     held = (await store.lock_leases(tx, [job]))[job]
-    reason = f"Its input {missing} revision {missing.revision} is no longer catalogued."
     ending = Ending(
         held,
         AttemptOutcome.FAILED,

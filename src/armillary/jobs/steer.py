@@ -8,6 +8,8 @@ from armillary.base import events
 from armillary.base.db import Row, Transaction
 from armillary.base.errors import Conflict, NotFound, UsageError
 from armillary.base.wakes import JOBS, QUEUE
+from armillary.granules import find
+from armillary.granules.granule import Reference, retired
 from armillary.jobs import depend, store
 from armillary.jobs.job import TRANSITIONS, JobState
 from armillary.jobs.submit import PRIORITIES
@@ -62,6 +64,7 @@ async def again(tx: Transaction, actor: Actor, job: UUID) -> JobState:
         return state
     if JobState.QUEUED not in TRANSITIONS[state] or state.is_live:
         raise Conflict(f"Job {job} is {state}.", "Only what failed or was cancelled is tried again.")
+    await _refuse_retired(tx, job)
     waits_for = await depend.again(tx, job)
     if not await store.enqueue_again(tx, [job], f"{actor.account} wants it tried again."):
         raise Conflict(f"Another live job does the same work as {job}.", "Wait for that one.")
@@ -69,6 +72,14 @@ async def again(tx: Transaction, actor: Actor, job: UUID) -> JobState:
     state = JobState.HELD if waits_for else JobState.QUEUED
     await announce(tx, actor, row, "job.retried", state)
     return state
+
+
+async def _refuse_retired(tx: Transaction, job: UUID) -> None:
+    """What a job is tried again with must be there, now that nothing has kept it since the job ended."""
+    inputs = [Reference(row["collection"], row["granule"], row["revision"]) for row in await store.inputs(tx, job)]
+    for granule in (await find.at_revisions(tx, inputs)).values():
+        if granule.retired_at:
+            raise Conflict(retired(granule), "Submit a job with a newer revision.")
 
 
 async def prioritise(tx: Transaction, actor: Actor, job: UUID, priority: int) -> JobState:

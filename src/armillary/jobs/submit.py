@@ -15,11 +15,11 @@ from armillary.algorithms.parameters import check_parameters
 from armillary.algorithms.register import resolve
 from armillary.base.clock import iso
 from armillary.base.db import Transaction
-from armillary.base.errors import NotFound, TransientError, UsageError
+from armillary.base.errors import Conflict, NotFound, TransientError, UsageError
 from armillary.base.ids import new_id
 from armillary.base.wakes import JOBS, QUEUE
 from armillary.granules import find
-from armillary.granules.granule import Granule, Reference
+from armillary.granules.granule import Granule, Reference, retired
 from armillary.jobs import depend, store
 from armillary.jobs.depend import Dependency
 from armillary.jobs.identity import identity
@@ -179,6 +179,9 @@ def _exact(actor: Actor, wished: Reference, declared: Input, granule: Granule | 
             f"Choose from {' or '.join(declared.collections)}.",
             field=field,
         )
+    # A rule's firing took it while it was current, and its transaction or row has kept the bytes from going since.
+    if granule.discarded_at or (granule.retired_at and actor.kind != "system"):
+        raise Conflict(retired(granule), "Take a newer revision.", field=field)
     return Reference(granule.collection, granule.granule, granule.revision)
 
 
@@ -217,7 +220,8 @@ async def _twins(tx: Transaction, actor: Actor, missing: Sequence[Wanted]) -> tu
             results[one.id] = Submission(twin, "shared", _shared(one, twin))
         elif one.identity in done and one.request.twins == "reuse":
             key, outputs = done[one.identity]
-            if len(await find.at_revisions(tx, outputs)) == len(outputs):
+            made = await find.at_revisions(tx, outputs)
+            if len(made) == len(outputs) and not any(granule.retired_at for granule in made.values()):
                 reason = f"Job {key.id} did the same work and its products are here."
                 results[one.id] = Submission(key, "reused", reason)
             else:

@@ -88,7 +88,7 @@ async def granule(request: Request, collection: str, granule: str, revision: int
 
     async def values() -> dict[str, Any]:
         found = await _granule(api, name, revision)
-        lineage = await api.get(f"/api/provenance/{name}", depth=1)
+        lineage = await api.get(f"/api/provenance/{name}", depth=1, revision=found["revision"])
         maker = await _maker(api, lineage, collection, granule)
         return {
             "granule": found,

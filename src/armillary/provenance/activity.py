@@ -48,3 +48,4 @@ class Lineage:
     nodes: Sequence[Node]
     activities: Sequence[Activity]
     is_cut: bool  # there is more beyond the depth asked for
+    retired: Mapping[Reference, datetime]  # since when those are hidden that retention has retired

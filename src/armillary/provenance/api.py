@@ -32,10 +32,10 @@ async def show(
     """What a granule was made from, or what was made from it."""
     found = await _lineage(web, actor, collection, granule, revision, direction, depth)
     return {
-        "root": _reference(found.root),
+        "root": _reference(found, found.root),
         "direction": direction,
-        "granules": [_reference(node.reference) | {"depth": node.depth} for node in found.nodes],
-        "activities": [_activity(activity) for activity in found.activities],
+        "granules": [_reference(found, node.reference) | {"depth": node.depth} for node in found.nodes],
+        "activities": [_activity(found, activity) for activity in found.activities],
         "is_cut": found.is_cut,
     }
 
@@ -63,7 +63,7 @@ async def _lineage(
         return await lineage(tx, actor, reference, direction, depth)
 
 
-def _activity(activity: Activity) -> dict[str, Any]:
+def _activity(found: Lineage, activity: Activity) -> dict[str, Any]:
     return {
         "job": str(activity.job_id),
         "attempt": activity.attempt,
@@ -76,10 +76,11 @@ def _activity(activity: Activity) -> dict[str, Any]:
         "started_at": iso(activity.started_at),
         "ended_at": iso(activity.ended_at),
         "duration_seconds": activity.duration_seconds,
-        "used": [{"role": role} | _reference(one) for role, one in activity.used],
-        "generated": [{"output": output} | _reference(one) for output, one in activity.generated],
+        "used": [{"role": role} | _reference(found, one) for role, one in activity.used],
+        "generated": [{"output": output} | _reference(found, one) for output, one in activity.generated],
     }
 
 
-def _reference(reference: Reference) -> dict[str, Any]:
-    return {"collection": reference.collection, "granule": reference.id, "revision": reference.revision}
+def _reference(found: Lineage, reference: Reference) -> dict[str, Any]:
+    shown = {"collection": reference.collection, "granule": reference.id, "revision": reference.revision}
+    return shown | ({"retired_at": iso(found.retired[reference])} if reference in found.retired else {})

@@ -3,6 +3,7 @@
 from armillary.accounts.actor import Actor
 from armillary.base.db import Transaction
 from armillary.base.errors import UsageError
+from armillary.granules import find
 from armillary.granules.granule import Reference
 from armillary.provenance import store
 from armillary.provenance.activity import Lineage, Node
@@ -25,4 +26,7 @@ async def lineage(tx: Transaction, actor: Actor, root: Reference, direction: Dir
         jobs = list((await store.makers(tx, actor.scope, inner)).values())
     else:
         jobs = await store.users(tx, actor.scope, inner)
-    return Lineage(root, shown, await store.activities(tx, list(set(jobs))), is_cut=len(shown) < len(nodes))
+    activities = await store.activities(tx, list(set(jobs)))
+    named = {root} | {node.reference for node in shown}
+    named |= {reference for one in activities for _, reference in (*one.used, *one.generated)}
+    return Lineage(root, shown, activities, is_cut=len(shown) < len(nodes), retired=await find.retired(tx, list(named)))

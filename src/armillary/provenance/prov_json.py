@@ -31,6 +31,8 @@ def prov_json(lineage: Lineage) -> dict[str, Any]:
         )
     for activity in lineage.activities:
         _add(document, activity)
+    for reference, retired_at in lineage.retired.items():
+        document.wasInvalidatedBy(_entity(reference), time=retired_at)
     described: dict[str, Any] = json.loads(str(document.serialize(format="json")))
     return described
 

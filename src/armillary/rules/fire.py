@@ -288,6 +288,11 @@ async def _act(tx: Transaction, rule: Rule, row: Row, firings: Sequence[_Open]) 
     return [submitted.job.id for submitted in await submit.submit_many(tx, actor, requests)]
 
 
+async def referred(tx: Transaction, references: Sequence[Reference]) -> set[Reference]:
+    """Those revisions that a firing waits with: retention must leave them."""
+    return await store.waiting_references(tx, references)
+
+
 def _cause(rule: Rule, firing: _Open) -> dict[str, str]:
     return {"rule": rule.id, "firing": str(firing.id)}
 

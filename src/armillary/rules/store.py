@@ -7,6 +7,7 @@ from uuid import UUID
 
 from armillary.accounts.permit import VISIBLE
 from armillary.base.db import Row, Transaction, jsonb
+from armillary.granules.granule import Reference
 from armillary.rules.firing import Decision, Firing
 
 _FIRING = """id, rule, rule_version, key, version, state, reason, due_at, job_id, missing, late, "group", created_at,
@@ -199,6 +200,23 @@ async def members(tx: Transaction, firings: Sequence[UUID]) -> list[Row]:
     return await tx.rows(
         "select firing, role, collection, granule, revision from firing_role where firing = any(%s)", [list(firings)]
     )
+
+
+async def waiting_references(tx: Transaction, references: Sequence[Reference]) -> set[Reference]:
+    """Those of these revisions that are bound to a firing that waits."""
+    rows = await tx.rows(
+        """select distinct role.collection, role.granule, role.revision
+           from firing_role as role
+           join unnest(%s::text[], %s::text[], %s::integer[]) as asked (collection, granule, revision)
+               using (collection, granule, revision)
+           join firing on firing.id = role.firing and firing.state = 'waiting'""",
+        [
+            [one.collection for one in references],
+            [one.id for one in references],
+            [one.revision for one in references],
+        ],
+    )
+    return {Reference(*row.values()) for row in rows}
 
 
 async def note_late(tx: Transaction, firing: UUID, role: str, collection: str, granule: str) -> None:

@@ -270,6 +270,7 @@ CREATE TABLE public.item (
     created_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
     superseded_at timestamp with time zone,
     retired_at timestamp with time zone,
+    discarded_at timestamp with time zone,
     CONSTRAINT item_frame_check CHECK ((frame = ANY (ARRAY['earth'::text, 'sky'::text, 'none'::text])))
 );
 
@@ -813,7 +814,9 @@ CREATE INDEX item_newest ON public.item USING btree (starts_at DESC, collection,
 
 CREATE INDEX item_properties ON public.item USING gin (properties jsonb_path_ops) WHERE is_current;
 
-CREATE INDEX item_retired ON public.item USING btree (retired_at) WHERE (retired_at IS NOT NULL);
+CREATE INDEX item_retired ON public.item USING btree (collection, granule, revision) WHERE ((retired_at IS NOT NULL) AND (discarded_at IS NULL));
+
+CREATE INDEX item_superseded ON public.item USING btree (collection, granule, revision) WHERE ((NOT is_current) AND (retired_at IS NULL));
 
 CREATE INDEX item_time ON public.item USING btree (collection, starts_at DESC, granule) WHERE is_current;
 

@@ -138,7 +138,7 @@ _ITEMS = """
                    jsonb_array_elements(body->'files' || coalesce(jsonb_build_array(body->'manifest') - 'null', '[]')) as file
             where file <> 'null'::jsonb) as files
     from item join upload on upload.id = item.upload_id
-    where (item.collection, item.granule, item.revision) > (%(collection)s, %(granule)s, %(revision)s)
+    where discarded_at is null and (item.collection, item.granule, item.revision) > (%(collection)s, %(granule)s, %(revision)s)
     order by item.collection, item.granule, item.revision limit 500"""
 
 
@@ -204,6 +204,18 @@ CHECKS: dict[str, Check] = {
              and not exists (select from job_output where job_id = job.id and output = missing.name)""",
         "It succeeded without its output {name!r}.",
         "Report this: it is a bug.",
+    ),
+    "retired": _check(
+        "retired",
+        """select distinct 'job:' || job_queue.job_id as subject, item.collection, item.granule, item.revision
+           from item join job_input using (collection, granule, revision) join job_queue using (job_id)
+           where retired_at + interval '10 minutes' + %(late)s < armillary_now()
+           union all
+           select 'granule:' || item.collection || '/' || item.granule, item.collection, item.granule, item.revision
+           from item join upload on upload.id = item.upload_id
+           where (discarded_at is null) <> (upload.state = 'committed') or (is_current and retired_at is not null)""",
+        "Revision {revision} of {collection}/{granule} is retired though it is needed, or not as its upload says.",
+        "Is the watchdog's role running? It takes back what came to be needed in the moment it was retired.",
     ),
     "attempts": _check(
         "attempts",

@@ -12,6 +12,7 @@ from armillary.base.db import Transaction
 from armillary.base.errors import NotFound, TransientError
 from armillary.base.ids import new_id
 from armillary.base.wakes import CHANNELS
+from armillary.granules import find
 from armillary.jobs import depend
 from armillary.jobs.bulk import store
 from armillary.jobs.bulk.operation import Operation, Preview, Request, Verb, check
@@ -57,9 +58,18 @@ async def _choose(tx: Transaction, actor: Actor, request: Request) -> UUID:
     await store.drop_changed(tx, operation, request.verb, chosen, actor.scope)
     if request.verb is Verb.RETRY:
         await store.drop_twins(tx, operation)
+        await _drop_retired(tx, operation)
         await store.drop_needy(tx, operation)
     await store.count(tx, operation)
     return operation
+
+
+async def _drop_retired(tx: Transaction, operation: UUID) -> None:
+    """Leave out jobs whose inputs retention has retired since they ended."""
+    inputs = await store.inputs(tx, operation)
+    granules = await find.at_revisions(tx, list({reference for _job, reference in inputs}))
+    retired = {reference for reference, granule in granules.items() if granule.retired_at}
+    await store.drop(tx, operation, {job for job, reference in inputs if reference in retired})
 
 
 async def _change(tx: Transaction, operation: UUID, request: Request, why: str) -> None:

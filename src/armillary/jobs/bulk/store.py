@@ -1,5 +1,6 @@
 """The SQL of operations on many jobs. Locks are taken as everywhere: a job's row in `job_queue`, then its row in `job`."""
 
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -7,6 +8,7 @@ from armillary.accounts.actor import Actor
 from armillary.accounts.permit import VISIBLE
 from armillary.base.db import Row, Transaction, jsonb
 from armillary.base.errors import NotFound
+from armillary.granules.granule import Reference
 from armillary.jobs.bulk.operation import Operation, Request, Verb
 from armillary.jobs.select import Condition
 from armillary.jobs.store import enqueue_again
@@ -100,6 +102,21 @@ async def drop_twins(tx: Transaction, operation: UUID) -> None:
            where operation = %(operation)s and listed.job_id = equal.id and (place > 1 or has_twin)""",
         {"operation": operation},
     )
+
+
+async def inputs(tx: Transaction, operation: UUID) -> list[tuple[UUID, Reference]]:
+    """What the listed jobs work on."""
+    rows = await tx.rows(
+        """select job_id, collection, granule, revision from job_input join job_operation_job using (job_id)
+           where operation = %s""",
+        [operation],
+    )
+    return [(row["job_id"], Reference(row["collection"], row["granule"], row["revision"])) for row in rows]
+
+
+async def drop(tx: Transaction, operation: UUID, jobs: Collection[UUID]) -> None:
+    """Leave out some of the listed jobs."""
+    await tx.execute("delete from job_operation_job where operation = %s and job_id = any(%s)", [operation, list(jobs)])
 
 
 async def drop_needy(tx: Transaction, operation: UUID) -> None:
