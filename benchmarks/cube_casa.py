@@ -1,4 +1,4 @@
-"""CASA's tclean beside the cube imager on the same visibilities: `benchmarks/cube_casa.py [channels]`.
+"""CASA's tclean beside the cube imager on the same visibilities: `make bench ARGS="cube_casa [channels]"`.
 
 CASA has an environment of its own (`make -C algorithms/cube casa`: 1.5 GB from PyPI, pinned in `cube_casa.lock`). It
 reads the set from UVFITS, so this also checks that CASA understands the UVFITS written here. tclean's time is its whole
@@ -27,6 +27,7 @@ from armillary_cube.clean import CleanSettings
 from armillary_cube.plan import make_plan
 from armillary_cube.store import Cube
 
+ENVIRONMENT = "cube"
 CASA_PYTHON = ROOT / ".venvs" / "casa" / "bin" / "python"
 THRESHOLD_JY = 3.2e-4
 CASA = """
@@ -37,8 +38,6 @@ home.joinpath("config.py").write_text(
     f"datapath=[{casadata.datapath!r}]\\nmeasurespath={casadata.datapath!r}\\ndata_auto_update=False\\n"
     "measures_auto_update=False\\ntelemetry_enabled=False\\nnologger=True\\n")
 import casatasks, casatools
-
-ENVIRONMENT = "cube"
 casatasks.importuvfits(fitsfile="set.uvfits", vis="set.ms")
 took, common = {}, dict(vis="set.ms", specmode="cube", imsize=512, cell="0.05arcsec", weighting="natural", stokes="I",
     gridder="standard", deconvolver="hogbom", restoration=True, outframe="LSRK", interpolation="nearest", pbcor=False)

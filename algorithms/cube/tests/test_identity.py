@@ -1,5 +1,9 @@
 """The same bits under any chunking, any workers, after a kill and after a restart."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +17,7 @@ from armillary_cube.block import Places
 from armillary_cube.clean import CleanSettings
 from armillary_cube.errors import RefusalError
 from armillary_cube.plan import Continuum, make_plan
-from armillary_cube.run import Executor, StoppedEarlyError, dask_client, join, run, warn_about_allocator
+from armillary_cube.run import Executor, StoppedEarlyError, dask_client, join, run
 
 CLEANED = replace(
     REQUEST, weighting="briggs", keep=("psf", "model", "residual"), clean=CleanSettings(sigma=0, threshold_jy=0.02),
@@ -79,6 +83,37 @@ def test_a_restart_does_only_what_is_missing(noiseless: Path, reference: Imaged,
     assert run(plan, noiseless, tmp_path).tasks_done == 0
 
 
+KILLED_AT_THE_THIRD_RECORD = """
+import os, signal, sys
+from pathlib import Path
+from armillary_cube import store
+from armillary_cube.plan import Plan
+from armillary_cube.run import run
+
+write = store.write_record
+
+def until_killed(folder, record):
+    if len(list(folder.glob("*.json"))) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(folder, record)
+
+store.write_record = until_killed
+run(Plan.from_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+def test_a_process_killed_between_planes_and_record_is_continued(
+    noiseless: Path, reference: Imaged, tmp_path: Path
+) -> None:
+    plan = make_plan(noiseless, CLEANED)
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    command = [sys.executable, "-c", KILLED_AT_THE_THIRD_RECORD, tmp_path / "plan.json", noiseless, tmp_path / "out"]
+    assert subprocess.run(command, check=False, capture_output=True, timeout=120).returncode == -signal.SIGKILL
+    outcome = run(plan, noiseless, tmp_path / "out")
+    assert (outcome.tasks_resumed, outcome.tasks_done) == (2, 2)
+    assert_same_bits(reference, Imaged(plan, store.Cube(outcome.places.cube), outcome))
+
+
 def test_another_plan_does_not_continue_a_cube(noiseless: Path, tmp_path: Path) -> None:
     image(noiseless, tmp_path, replace(REQUEST, channels=(0, 3)))
     with pytest.raises(RefusalError, match="another plan"):
@@ -92,15 +127,11 @@ def test_dask_changes_no_bit_even_when_a_worker_is_killed(noiseless: Path, refer
     killed: list[int] = []
 
     def kill_first_worker(client: object) -> None:
-        import os
-        import signal
-
         process = next(iter(client.run(os.getpid).values()))  # type: ignore[attr-defined]
         os.kill(process, signal.SIGKILL)
         killed.append(process)
 
     with dask_client(Executor("dask", 2)) as client:
-        assert warn_about_allocator(client) == []  # local workers start without the costly variable
         address = client.scheduler.address
         timer = threading.Timer(0.3, kill_first_worker, [client])
         timer.start()
@@ -108,14 +139,3 @@ def test_dask_changes_no_bit_even_when_a_worker_is_killed(noiseless: Path, refer
         timer.join()
     assert killed
     assert_same_bits(reference, Imaged(plan, store.Cube(outcome.places.cube), outcome))
-
-
-def test_workers_with_dasks_own_environment_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
-        assert len(warn_about_allocator(client)) == 1
-    assert "1.6 times slower" in caplog.text

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from armillary_cube import allocator, continuum, store, weights
 from armillary_cube import beam as beams
 from armillary_cube import clean as cleaning
-from armillary_cube import continuum, store, weights
 from armillary_cube.gridder import Complexes, Floats, dirty_image
 from armillary_cube.plan import Plan
 from armillary_cube.visibilities import Description, Rows, describe, read_channels, read_rows
@@ -65,6 +65,7 @@ class Stopwatch:
 
 def image_block(plan_json: str, places: Places, first: int, stop: int) -> store.Record:
     """Read, prepare, image and write the product's channels [first, stop); the record is written last."""
+    allocator.keep_freed_memory()
     watch = Stopwatch()
     with watch.stage("read"):
         plan, about, rows, cube = _begun(plan_json, places)

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 import threading
 import time
@@ -23,7 +22,6 @@ from armillary_cube.visibilities import describe
 
 logger = logging.getLogger(__name__)
 THREAD_VARIABLES = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-TRIM_VARIABLE = "MALLOC_TRIM_THRESHOLD_"
 
 
 @dataclass(frozen=True)
@@ -248,24 +246,19 @@ def _on_dask(
 
 @contextmanager
 def dask_client(executor: Executor) -> Iterator[Any]:
-    """A client of the address, or of local workers: one thread each, and an allocator left to itself.
+    """A client of the address, or of local workers with one thread each.
 
-    Dask's nanny starts workers with MALLOC_TRIM_THRESHOLD_ set. In glibc any explicit value switches off the
-    growth of the mmap threshold, so that each large temporary is mapped, page-faulted and unmapped again; gridding
-    then takes 1.6 times as long. Local workers start without it; others are asked and warned about.
+    What Dask's nanny sets for the allocator does not matter: see `allocator`.
     """
     import dask
     from distributed import Client, LocalCluster
 
     if executor.address:
         with Client(executor.address) as client:
-            warn_about_allocator(client)
             yield client
         return
-    settings = {"distributed.nanny.pre-spawn-environ": THREAD_VARIABLES}
     with (
-        dask.config.set(settings),
-        _without(TRIM_VARIABLE),
+        dask.config.set({"distributed.nanny.pre-spawn-environ": THREAD_VARIABLES}),
         LocalCluster(
             n_workers=executor.workers, threads_per_worker=1, processes=True, host="127.0.0.1",
             dashboard_address=None, memory_limit=0, silence_logs=logging.ERROR,
@@ -273,28 +266,6 @@ def dask_client(executor: Executor) -> Iterator[Any]:
         Client(cluster) as client,
     ):  # fmt: skip
         yield client
-
-
-def warn_about_allocator(client: Any) -> list[str]:
-    """Name the workers whose environment slows gridding down."""
-    slowed = [worker for worker, value in client.run(os.environ.get, TRIM_VARIABLE).items() if value is not None]
-    if slowed:
-        logger.warning(
-            "%d of the Dask workers have %s set, which makes gridding about 1.6 times slower. Start them without it: "
-            "set distributed.nanny.pre-spawn-environ to {OMP_NUM_THREADS: 1} in their configuration.",
-            len(slowed), TRIM_VARIABLE,
-        )  # fmt: skip
-    return slowed
-
-
-@contextmanager
-def _without(variable: str) -> Iterator[None]:
-    value = os.environ.pop(variable, None)
-    try:
-        yield
-    finally:
-        if value is not None:
-            os.environ[variable] = value
 
 
 def _report(progress: Progress, path: Path | None) -> None:

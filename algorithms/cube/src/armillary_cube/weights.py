@@ -57,9 +57,10 @@ def combine(
             return visibilities[..., hands[0]].copy(), weights[..., hands[0]].copy()
         w1, w2 = weights[..., hands[0]], weights[..., hands[1]]
         total = w1 + w2
-        mean = visibilities[..., hands[0]] * w1
-        mean += visibilities[..., hands[1]] * w2
-        mean /= np.where(total > 0, total, 1)
+        # Shares first: dividing complex numbers takes twice as long as multiplying them by real ones.
+        inverse = 1 / np.where(total > 0, total, 1)
+        mean = visibilities[..., hands[0]] * (w1 * inverse)
+        mean += visibilities[..., hands[1]] * (w2 * inverse)
         return mean, total
     assert first is not None
     assert second is not None
