@@ -11,7 +11,9 @@ import pytest
 from observations import LINE_CHANNEL, OFF_CENTRE, REQUEST, Imaged, image, small
 
 from armillary_cube import simulate, store
+from armillary_cube.gridder import direct_sum
 from armillary_cube.plan import Continuum
+from armillary_cube.visibilities import describe, read_channels, read_rows
 
 CELL = 15.0
 EAST_X = round(64 - OFF_CENTRE.east_arcsec / CELL)  # x grows to the west
@@ -32,6 +34,48 @@ def test_a_line_stays_in_its_channels(noiseless_image: Imaged) -> None:
     # Planes without the line differ only by the frequency's tiny change of the sidelobes.
     assert np.abs(sky[2] - sky[3]).max() < 2e-3
     assert np.abs(sky[13] - sky[14]).max() < 2e-3
+
+
+def test_what_one_channel_holds_changes_no_other(
+    noiseless_image: Imaged, edited: Callable[..., Path], tmp_path: Path
+) -> None:
+    def brighten(group: Any) -> None:
+        values = group["VISIBILITY"][:]
+        values[:, :, LINE_CHANNEL] *= 3
+        group["VISIBILITY"][:] = values
+
+    brighter = image(edited(brighten), tmp_path / "out").sky
+    assert np.array_equal(np.delete(brighter, LINE_CHANNEL, 0), np.delete(noiseless_image.sky, LINE_CHANNEL, 0))
+    assert brighter[LINE_CHANNEL].max() == pytest.approx(3 * noiseless_image.sky[LINE_CHANNEL].max(), rel=1e-5)
+
+
+@pytest.mark.parametrize("hands", [(0,), (0, 1)])
+def test_weights_that_vary_are_those_of_the_exact_sum(
+    edited: Callable[..., Path], tmp_path: Path, hands: tuple[int, ...]
+) -> None:
+    """The whole way, from a file whose weights vary with time, baseline and hand, some of them flagged, to the image."""
+    rng = np.random.default_rng(7)
+
+    def vary(group: Any) -> None:
+        weights, flags = group["WEIGHT"][:], group["FLAG"][:]
+        weights[:] = rng.uniform(0.1, 5, weights.shape)
+        flags[:] = rng.random(flags.shape) < 0.3
+        flags[..., [hand for hand in (0, 1) if hand not in hands]] = True
+        group["WEIGHT"][:], group["FLAG"][:] = weights, flags
+
+    path, channel = edited(vary), 5
+    made = image(path, tmp_path / "out")
+    about = describe(path)
+    values, flags, weights = (lists[0][:, :, 0] for lists in read_channels(about, channel, channel + 1))
+    weight = np.where(flags, 0, weights).astype(float)
+    total = weight.sum(-1)
+    mean = (values * weight).sum(-1) / np.where(total > 0, total, 1)
+    pixels = rng.integers(0, 128, (60, 2))
+    grid, rows = made.plan.grid, read_rows(about)
+    frequency = about.frequency_hz[channel]
+    truth = direct_sum(grid, rows.uvw_m, frequency, mean.T.ravel(), total.T.ravel(), pixels) / total.sum()
+    ours = made.sky[channel][pixels[:, 0], pixels[:, 1]]
+    assert np.abs(ours - truth).max() <= 2e-5 * np.abs(made.sky[channel]).max()
 
 
 def test_an_axis_that_falls_gives_the_same_cube(
