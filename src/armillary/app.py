@@ -3,6 +3,7 @@
 from fastapi import Depends, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
+from prometheus_client import CollectorRegistry
 
 from armillary import __version__
 from armillary.accounts import api as accounts
@@ -16,6 +17,9 @@ from armillary.granules import api as granules
 from armillary.granules import stac_api as stac
 from armillary.jobs import api as jobs
 from armillary.jobs.bulk import api as bulk
+from armillary.metrics import api as metrics
+from armillary.metrics.requests import Requests
+from armillary.metrics.scrape import Scrape
 from armillary.pools import api as pools
 from armillary.portal import pages
 from armillary.provenance import api as provenance
@@ -24,7 +28,7 @@ from armillary.watchdog import api as watchdog
 
 # In the order in which a request looks for its route: what workers and clients ask all the time comes first.
 FACES = (pools, granules, jobs, bulk, accounts, algorithms, collections, definitions, deliveries, stac, provenance, rules,
-         watchdog, pages)  # fmt: skip
+         watchdog, metrics, pages)  # fmt: skip
 
 
 def build(context: Context) -> FastAPI:
@@ -37,6 +41,9 @@ def build(context: Context) -> FastAPI:
     )
     app.state.context = context
     app.state.known_tokens = {}
+    registry = CollectorRegistry()
+    app.state.scrape = Scrape(lambda: context.database, registry)
+    app.add_middleware(Requests, registry=registry)
     install_errors(app)
     for face in FACES:
         # The routes themselves: a router within a router is searched twice by every request.

@@ -32,6 +32,7 @@ from armillary.definitions import apply
 from armillary.deliveries import send
 from armillary.granules import collect, retire
 from armillary.jobs import checkpoints, deadline, kept, queue
+from armillary.metrics import tally
 from armillary.pools.fleet import Providers, maker
 from armillary.pools.pool import default_document
 from armillary.pools.reconcile import SINGLETON, Reconciler
@@ -42,6 +43,7 @@ RETRY_SECONDS = 1.0
 COLLECT_SECONDS = 60.0
 RETAIN_SECONDS = 300.0  # each round asks every collection that does not keep all for what it has too much
 TICK_SECONDS = 1.0
+TALLY_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 5.0
 DRAIN = timedelta(seconds=45)
 
@@ -122,6 +124,7 @@ class Server:
             self._loop("collector", self._collect, COLLECT_SECONDS)
             self._loop("retention", self._retain, RETAIN_SECONDS)
             self._loop("deadlines", lambda: deadline.sweep(self.database), TICK_SECONDS)
+            self._loop("tally", self._tally, TALLY_SECONDS)
             self._loop("partitions", self._make_partitions, 3600.0)
 
     def _loop(
@@ -164,6 +167,13 @@ class Server:
             await self._pools.round(epoch)
         # The whole queue is counted: a long one less often, so that counting takes a tenth of the time.
         await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, 9 * (time.monotonic() - begun)))
+
+    async def _tally(self) -> None:
+        while True:
+            begun = time.monotonic()
+            if not await tally.add_up(self.database, self.id):
+                return
+            await asyncio.sleep(time.monotonic() - begun)  # a long history is caught up with in half of the time
 
     async def _collect(self) -> None:
         await collect.collect(self.database, self.store)

@@ -12,7 +12,7 @@ class Actor:
     account: str
     group: str
     is_owner: bool = False
-    kind: Literal["user", "worker", "worker-start", "system"] = "user"
+    kind: Literal["user", "worker", "worker-start", "metrics", "system"] = "user"
     pool: str | None = None
     worker_id: UUID | None = None
     token: UUID | None = None  # the pool's token by which a worker comes

@@ -20,6 +20,21 @@ router = APIRouter(tags=["accounts"])
 
 async def signed_in(request: Request, web: Web) -> Actor:
     """The actor of this request; refused without a good token."""
+    actor = await _known(request, web)
+    if actor.kind == "metrics":
+        raise NotAllowed("This token reads /metrics and nothing else.", "Use one of an account.")
+    return actor
+
+
+async def may_scrape(request: Request, web: Web) -> Actor:
+    """The owner, or whoever holds the token of the metrics, which tell of all groups."""
+    actor = await _known(request, web)
+    if actor.kind != "metrics":
+        administer(actor)
+    return actor
+
+
+async def _known(request: Request, web: Web) -> Actor:
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         secret = request.cookies.get(COOKIE, "")

@@ -28,6 +28,8 @@ async def authenticate(tx: Transaction, secret: str) -> Actor:
             return Actor(f"pool:{found.pool}", found.group, False, "worker-start", found.pool, found.worker_id)
         case "pool":
             return Actor(f"pool:{found.pool}", found.group, False, "worker-start", found.pool, token=found.id)
+        case "metrics":
+            return Actor("metrics", "", kind="metrics")
         case _:
             return Actor(found.account, found.group, found.is_owner)
 
@@ -74,6 +76,14 @@ async def make_pool_token(
     secret, id_ = token.make(), new_id()
     await store.insert_pool_token(tx, token.digest(secret), OWNER, id_, pool, title, made_by, lasts)
     return id_, secret
+
+
+async def make_metrics_token(tx: Transaction, account: str) -> str:
+    """The one token that reads the metrics; the one before is revoked."""
+    secret = token.make()
+    await store.revoke_purpose(tx, "metrics")
+    await store.insert_token(tx, token.digest(secret), account, "metrics", None)
+    return secret
 
 
 async def check_pool_token(tx: Transaction, id_: UUID) -> None:

@@ -114,6 +114,13 @@ async def revoke(tx: Transaction, token_hash: bytes) -> bool:
     )
 
 
+async def revoke_purpose(tx: Transaction, purpose: Purpose) -> None:
+    """Revoke every token of a purpose."""
+    await tx.execute(
+        "update token set revoked_at = armillary_now() where purpose = %s and revoked_at is null", [purpose]
+    )
+
+
 async def revoke_worker(tx: Transaction, worker_id: UUID) -> None:
     """Revoke every token of a worker."""
     await tx.execute(

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Literal
 from uuid import UUID
 
-Purpose = Literal["api", "session", "sign-in", "worker-start", "worker", "pool"]
+Purpose = Literal["api", "session", "sign-in", "worker-start", "worker", "pool", "metrics"]
 
 PREFIX = "arm_"
 SIGN_IN_LASTS = timedelta(minutes=15)

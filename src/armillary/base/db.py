@@ -174,6 +174,12 @@ class Database:
         async with self.transaction() as tx:
             return await work(tx)
 
+    def connections(self) -> dict[str, int]:
+        """How many are busy and idle, and how many callers wait for one."""
+        stats = self._pool.get_stats()
+        idle = stats.get("pool_available", 0)
+        return {"busy": stats.get("pool_size", 0) - idle, "idle": idle, "waiting": stats.get("requests_waiting", 0)}
+
     async def _forget_broken_connections(self) -> None:
         # After a restart of PostgreSQL every pooled connection is dead: find them all now, not one per request.
         try:

@@ -22,6 +22,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("server:status", "Show what runs, what waits and what is wrong."),
         "doctor": ("server:doctor", "Check that records and bytes agree."),
         "serve": ("server:serve", "Run one server process of chosen roles."),
+        "metrics": ("metrics:metrics", "The token by which Prometheus reads /metrics."),
         "config": ("server:config", "Settings and where they come from."),
         "backup": ("server:backup", "Write database and store into a new folder."),
         "restore": ("server:restore", "Read a backup into a new home."),

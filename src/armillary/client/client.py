@@ -366,9 +366,10 @@ class Client:
         body = {"free": free, "count": count, "wait_seconds": wait_seconds}
         return dict(self.call("POST", f"/api/workers/{worker}/lease", body=body, once=True, held_seconds=wait_seconds))
 
-    def heartbeat(self, worker: str, running: Sequence[Json], leaving: str = "") -> Json:
-        """Say what runs (and why nothing new is taken, if so); hear what shall stop."""
-        body = {"running": list(running), **({"leaving": leaving} if leaving else {})}
+    def heartbeat(self, worker: str, running: Sequence[Json], leaving: str = "", machine: Json | None = None) -> Json:
+        """Say what runs (and why nothing new is taken, if so), and how the machine is; hear what shall stop."""
+        said: Json = {"leaving": leaving, "machine": machine}
+        body = {"running": list(running), **{name: value for name, value in said.items() if value}}
         return dict(self.call("POST", f"/api/workers/{worker}/heartbeat", body=body))
 
     def commands(self, worker: str, wait_seconds: float) -> Json:

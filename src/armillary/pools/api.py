@@ -97,10 +97,35 @@ class RunningWire(Wire):
     started_at: datetime | None = None
 
 
+class MachineWire(Wire):
+    """How a worker's machine is: gauges of now, and counters (`disk_reads` to `network_sent_bytes`) since it was started."""
+
+    cpu_ratio: float | None = Field(None, ge=0)
+    core_min_ratio: float | None = Field(None, ge=0)
+    core_max_ratio: float | None = Field(None, ge=0)
+    load1: float | None = Field(None, ge=0)
+    memory_used_bytes: int | None = Field(None, ge=0)
+    memory_bytes: int | None = Field(None, ge=0)
+    swap_used_bytes: int | None = Field(None, ge=0)
+    swap_bytes: int | None = Field(None, ge=0)
+    root_disk_used_bytes: int | None = Field(None, ge=0)
+    root_disk_bytes: int | None = Field(None, ge=0)
+    work_disk_used_bytes: int | None = Field(None, ge=0)
+    work_disk_bytes: int | None = Field(None, ge=0)
+    cache_bytes: int | None = Field(None, ge=0)
+    disk_reads: int | None = Field(None, ge=0)
+    disk_writes: int | None = Field(None, ge=0)
+    disk_read_bytes: int | None = Field(None, ge=0)
+    disk_written_bytes: int | None = Field(None, ge=0)
+    network_received_bytes: int | None = Field(None, ge=0)
+    network_sent_bytes: int | None = Field(None, ge=0)
+
+
 class BeatWire(Wire):
     """A heartbeat; `leaving` says why the worker takes nothing new, where that is not the server's wish."""
 
     leaving: str = Field("", max_length=2000)
+    machine: MachineWire | None = None
     running: list[RunningWire] = Field(default_factory=list, max_length=10_000)
 
 
@@ -352,7 +377,12 @@ async def heartbeat(web: Web, actor: SignedIn, worker: UUID, body: BeatWire, req
         if body.leaving:
             await workers.drain(tx, worker, body.leaving)
         commands = await workers.heartbeat(
-            tx, worker, beats, max(web.settings.pools.time_to_live, told.silent_after), told.silent_after
+            tx,
+            worker,
+            beats,
+            max(web.settings.pools.time_to_live, told.silent_after),
+            told.silent_after,
+            body.machine.model_dump(exclude_none=True) if body.machine else None,
         )
     return _commands(commands) | {"heartbeat_seconds": told.every.total_seconds()}
 

@@ -172,6 +172,25 @@ async def mark_gone(tx: Transaction, workers: Sequence[UUID], reason: str) -> li
     )
 
 
+async def put_machine(tx: Transaction, worker: UUID, measured: Mapping[str, float]) -> None:
+    """What a live worker has measured of its machine; several workers of one machine tell the same."""
+    await tx.execute(
+        """insert into machine (pool, host, measured) select pool, host, %s from worker where id = %s
+           on conflict (pool, host) do update set measured = excluded.measured, at = excluded.at""",
+        [jsonb(measured), worker],
+    )
+
+
+async def forget_machines(tx: Transaction, gone: Sequence[Row]) -> None:
+    """Forget the machines of these workers where no other is left."""
+    await tx.execute(
+        """delete from machine using unnest(%s::text[], %s::text[]) as left_behind (pool, host)
+           where machine.pool = left_behind.pool and machine.host = left_behind.host and not exists (
+               select from worker where worker.pool = machine.pool and worker.host = machine.host and worker.state <> 'gone')""",
+        [[row["pool"] for row in gone], [row["host"] for row in gone]],
+    )
+
+
 async def silent(tx: Transaction, time_to_live: timedelta, gap: timedelta) -> list[UUID]:
     """Workers not heard of for a time to live, during all of which they could have reached us; locked."""
     rows = await tx.rows(

@@ -1,6 +1,6 @@
 """Workers: they register, lease in batches, say that they live, hear commands, drain and leave; the silent expire."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -101,11 +101,17 @@ async def heartbeat(
     beats: Sequence[Beat],
     time_to_live: timedelta,
     silent_after: timedelta = timedelta(0),
+    machine: Mapping[str, float] | None = None,
 ) -> Commands:
-    """The worker lives and runs these; what it is to do. `silent_after`: how long it may be silent, if longer than others."""
+    """The worker lives and runs these; what it is to do. `silent_after`: how long it may be silent, if longer than others.
+
+    `machine`: what it has measured of the machine that it runs on, where it tells.
+    """
     row = await store.touch(tx, worker, is_idle=not beats, silent_after=silent_after)
     if row is None:
         raise _gone(worker)
+    if machine:
+        await store.put_machine(tx, worker, machine)
     orders = await queue.beat(tx, worker, beats, forgotten_after=time_to_live)
     return Commands(orders.stop, orders.gone, row["state"] == "draining")
 
@@ -172,7 +178,9 @@ async def expire(tx: Transaction, time_to_live: timedelta) -> list[UUID]:
 
 
 async def _mark_gone(tx: Transaction, workers: Sequence[UUID], reason: str) -> None:
-    for row in await store.mark_gone(tx, workers, reason):
+    gone = await store.mark_gone(tx, workers, reason)
+    await store.forget_machines(tx, gone)
+    for row in gone:
         await revoke_worker_tokens(tx, row["id"])
         await announce(tx, "worker.gone", row, "system:pools", reason)
 

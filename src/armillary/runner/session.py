@@ -88,9 +88,9 @@ class Session:
         """Jobs to run; held until there are some."""
         return self._ask(lambda: self._calls.lease(self.worker, free, count, HELD_SECONDS))
 
-    def heartbeat(self, running: Sequence[Json], leaving: str = "") -> Json:
-        """Say what runs, and why this worker takes nothing new if it goes by itself."""
-        answer = self._ask(lambda: self._calls.heartbeat(self.worker, running, leaving))
+    def heartbeat(self, running: Sequence[Json], leaving: str = "", machine: Json | None = None) -> Json:
+        """Say what runs, why this worker takes nothing new if it goes by itself, and how its machine is."""
+        answer = self._ask(lambda: self._calls.heartbeat(self.worker, running, leaving, machine))
         self.heartbeat_seconds = float(answer.get("heartbeat_seconds", self.heartbeat_seconds))
         return answer
 

@@ -24,6 +24,7 @@ from armillary.runner.equipment import Equipment
 from armillary.runner.family import Family
 from armillary.runner.function import FunctionRuntime
 from armillary.runner.lease import Key, Lease, read_lease
+from armillary.runner.machine import Machine
 from armillary.runner.notice import Source, watch
 from armillary.runner.report import Report
 from armillary.runner.run import Orders, Workplace, run
@@ -101,6 +102,7 @@ class Worker:
         self._session: Session | None = None
         self._jobs = ThreadPoolExecutor(512, thread_name_prefix="job")
         self._workplace = self._make_workplace()
+        self._machine = Machine(options.folder, self._workplace.cache.size_bytes)
 
     def run(self) -> None:
         """Work until drained; returns when every report has been heard."""
@@ -262,7 +264,7 @@ class Worker:
     def _beat(self, session: Session) -> None:
         """Say what runs: regularly, and soon after there is news."""
         due = time.monotonic() + session.heartbeat_seconds
-        self._obey(session.heartbeat(self._beats(session), self._leaving), session)
+        self._obey(session.heartbeat(self._beats(session), self._leaving, self._machine.news()), session)
         time.sleep(min(NEWS_SECONDS, session.heartbeat_seconds))
         self._news.wait(max(0.0, due - time.monotonic()))
         self._news.clear()

@@ -242,6 +242,11 @@ CREATE TABLE public.granule (
     version bigint NOT NULL
 );
 
+CREATE TABLE public.history_reader (
+    name text NOT NULL,
+    read_until timestamp with time zone NOT NULL
+);
+
 CREATE TABLE public.instance (
     id uuid NOT NULL,
     created_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
@@ -417,6 +422,14 @@ CREATE TABLE public.log_chunk (
 )
 PARTITION BY RANGE (leased_at);
 
+CREATE TABLE public.machine (
+    pool text NOT NULL,
+    host text NOT NULL,
+    measured jsonb NOT NULL,
+    at timestamp with time zone DEFAULT public.armillary_now() NOT NULL
+)
+WITH (fillfactor='50');
+
 CREATE TABLE public.migration (
     name text NOT NULL,
     sha256 text NOT NULL,
@@ -507,6 +520,15 @@ CREATE TABLE public.subscription (
     detail jsonb DEFAULT '{}'::jsonb NOT NULL
 );
 
+CREATE TABLE public.tally (
+    metric text NOT NULL,
+    labels text[] NOT NULL,
+    bucket integer DEFAULT 0 NOT NULL,
+    count bigint NOT NULL,
+    total double precision NOT NULL
+)
+WITH (fillfactor='50');
+
 CREATE TABLE public.token (
     hash bytea NOT NULL,
     account text NOT NULL,
@@ -520,7 +542,7 @@ CREATE TABLE public.token (
     parent uuid,
     title text DEFAULT ''::text NOT NULL,
     made_by text DEFAULT ''::text NOT NULL,
-    CONSTRAINT token_purpose_check CHECK ((purpose = ANY (ARRAY['api'::text, 'session'::text, 'sign-in'::text, 'worker-start'::text, 'worker'::text, 'pool'::text])))
+    CONSTRAINT token_purpose_check CHECK ((purpose = ANY (ARRAY['api'::text, 'session'::text, 'sign-in'::text, 'worker-start'::text, 'worker'::text, 'pool'::text, 'metrics'::text])))
 );
 
 CREATE TABLE public.upload (
@@ -674,6 +696,9 @@ ALTER TABLE ONLY public.generated
 ALTER TABLE ONLY public.granule
     ADD CONSTRAINT granule_pkey PRIMARY KEY (collection, id);
 
+ALTER TABLE ONLY public.history_reader
+    ADD CONSTRAINT history_reader_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY public.instance
     ADD CONSTRAINT instance_only_one_key UNIQUE (only_one);
 
@@ -722,6 +747,9 @@ ALTER TABLE ONLY public.kept_folder
 ALTER TABLE ONLY public.log_chunk
     ADD CONSTRAINT log_chunk_pkey PRIMARY KEY (job_id, number, "position", leased_at);
 
+ALTER TABLE ONLY public.machine
+    ADD CONSTRAINT machine_pkey PRIMARY KEY (pool, host);
+
 ALTER TABLE ONLY public.migration
     ADD CONSTRAINT migration_pkey PRIMARY KEY (name);
 
@@ -751,6 +779,9 @@ ALTER TABLE ONLY public.singleton
 
 ALTER TABLE ONLY public.subscription
     ADD CONSTRAINT subscription_pkey PRIMARY KEY (kind, consumer);
+
+ALTER TABLE ONLY public.tally
+    ADD CONSTRAINT tally_pkey PRIMARY KEY (metric, labels, bucket);
 
 ALTER TABLE ONLY public.token
     ADD CONSTRAINT token_pkey PRIMARY KEY (hash);
@@ -939,6 +970,9 @@ ALTER TABLE ONLY public.job_queue
 
 ALTER TABLE ONLY public.job_queue
     ADD CONSTRAINT job_queue_pool FOREIGN KEY (pool) REFERENCES public.pool(id);
+
+ALTER TABLE ONLY public.machine
+    ADD CONSTRAINT machine_pool_fkey FOREIGN KEY (pool) REFERENCES public.pool(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.pool
     ADD CONSTRAINT pool_group_fkey FOREIGN KEY ("group") REFERENCES public.user_group(id);
