@@ -113,6 +113,7 @@ async def test_another_group_sees_and_changes_nothing(world, ask, tmp_path):
         "/api/uploads": {"uploads": [{"collection": "scene", "granule": "new"}], "proof": None},
         "/api/definitions": {"documents": [{"kind": "collection", "id": "scene", "title": "Eve's"}]},
         "/api/jobs/{job}/priority": {"priority": 9},
+        "/api/estimates": {"loads": [{"algorithm": "stats"}]},
         "/api/algorithms/{algorithm}/pause": {"reason": "x"},
         "/api/algorithms/{algorithm}/resume": {},
         "/api/pools/{pool}/drain": {"reason": "x"},

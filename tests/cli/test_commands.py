@@ -197,6 +197,25 @@ def test_the_same_work_is_not_done_twice(shell: Shell) -> None:
     assert "counted: counted/a-counted (revision 1)" in done
 
 
+def test_what_a_run_would_take_is_told_and_nothing_is_submitted(shell: Shell) -> None:
+    before = len(shell.lines("job", "list"))
+    told = shell("run", "count", "--input", "one=raw/a", "--twins", "again", "--estimate")
+    assert "It would be submitted." in told
+    assert "runs of count 1.0.0: median" in told
+    assert "Pool default has no price" in told
+    found = shell.json("run", "count", "--input", "one=raw/a", "--estimate")
+    assert (found["jobs"][0]["outcome"], found["total"]["jobs"]) == ("reused", 0)
+    assert len(shell.lines("job", "list")) == before
+
+
+def test_a_product_tells_what_it_cost(shell: Shell) -> None:
+    cost = shell.json("granule", "show", "counted/a-counted")["cost"]
+    assert (cost["own"]["jobs"], cost["chain"]["jobs"], cost["is_whole"]) == (1, 1, True)
+    assert cost["own"]["seconds"] > 0
+    assert "for all 1 jobs from its sources" in shell("granule", "show", "counted/a-counted")
+    assert shell.json("granule", "show", "raw/a")["cost"]["job"] is None
+
+
 def test_a_job_that_fails_says_why_and_run_says_so_by_its_exit_code(shell: Shell) -> None:
     done = shell.run("run", "count", "--input", "one=raw/a", "--param", "fail=true", "--wait", code=1)
     assert "It was asked to fail." in done.stdout
@@ -238,6 +257,14 @@ def test_a_job_is_held_moved_released_and_cancelled(shell: Shell) -> None:
     assert "is cancelled" in shell("job", "cancel", job)
     said = shell.run("job", "hold", job, code=5).stderr
     assert "cancelled" in said
+
+
+def test_what_many_would_take_is_told_before_they_are_released(shell: Shell) -> None:
+    held = shell.json("run", "count", "--input", "one=raw/b", "--twins", "again", "--hold")["job"]["id"]
+    told = shell("job", "release", held, "--dry-run")
+    assert "1 × count 1.0.0 in pool default. The last" in told
+    assert "worker time" in told
+    shell("job", "cancel", held)
 
 
 def test_several_jobs_are_steered_and_the_ones_that_refuse_are_named(shell: Shell) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import click
 import pytest
 
-from armillary.cli.output import how_long, seconds, show_fields, show_list, show_table, text, when
+from armillary.base.units import human_duration
+from armillary.cli.output import how_long, show_fields, show_list, show_table, text, when
 
 
 def test_a_table_for_a_pipe_is_plain_and_aligned(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +62,7 @@ def test_empty_fields_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     [(0.04, "0.0 s"), (9.94, "9.9 s"), (42.3, "42 s"), (185, "3 min 5 s"), (7800, "2 h 10 min"), (-1, "0.0 s")],
 )
 def test_lengths_of_time(value: float, expected: str) -> None:
-    assert seconds(value) == expected
+    assert human_duration(value) == expected
 
 
 def test_times_are_in_utc() -> None:

@@ -6,13 +6,14 @@ import pytest
 from armillary.accounts.actor import Actor
 from armillary.algorithms.algorithm import ErrorClass, Resources
 from armillary.base.errors import UsageError
+from armillary.granules.granule import Reference
 from armillary.jobs import cost
 from armillary.jobs.bulk import run
 from armillary.jobs.bulk.operation import Request, Verb
 from armillary.jobs.job import AttemptOutcome, Report
 from armillary.jobs.select import Selection
 from armillary.pools import define as pools
-from armillary.testing.world import OWNER
+from armillary.testing.world import OWNER, algorithm
 
 SIZE = Resources(4, 8 * 2**30, 8 * 2**30, math.inf)  # a job of 1 CPU holds a quarter of it
 
@@ -65,3 +66,59 @@ async def test_costs_are_added_up_by_what_there_is(world):
     for by in ([], ["colour"], ["day", "day"]):
         with pytest.raises(UsageError):
             await totals(world, *by)
+
+
+async def made(world, clock, worker, name, minutes, **request):
+    """A product of that name, made in so long."""
+    await world.submit(**request)
+    (lease,) = await world.lease(worker, free=SIZE)
+    clock.advance(timedelta(minutes=minutes))
+    await world.finish(worker, await world.succeed(worker, lease, name, name.encode()))
+    return Reference("picture", name, 1)
+
+
+async def product(world, granule, actor=OWNER):
+    async with world.database.transaction() as tx:
+        return await cost.product(tx, actor, granule)
+
+
+async def test_a_product_costs_its_job_and_with_its_chain_each_job_before_it_once(world, clock):
+    #  scene ── first ─┬─ left ──┬─ last
+    #                  └─ right ─┘
+    await price(world, 8)
+    await world.algorithm(algorithm("join", inputs={"parts": {"collection": "picture", "many": True}}))
+    scene, worker = await world.granule("a"), await world.worker(capacity=SIZE)
+    first = await made(world, clock, worker, "first", 30, scene=scene)
+    left = await made(world, clock, worker, "left", 30, algorithm="join", inputs={"parts": (first,)})
+    right = await made(world, clock, worker, "right", 60, algorithm="join", inputs={"parts": (first, left)})
+    last = await made(world, clock, worker, "last", 90, algorithm="join", inputs={"parts": (left, right)})
+    found = await product(world, last)
+    assert found.own == cost.Spent(1, 1, 90 * 60, pytest.approx(8 * 0.25 * 1.5))
+    assert found.chain == cost.Spent(4, 4, 210 * 60, pytest.approx(8 * 0.25 * 3.5))
+    assert (found.products, found.is_whole) == (1, True)
+    assert (await product(world, first)).chain.jobs == 1
+    ingested = await product(world, scene)
+    assert (ingested.job, ingested.chain) == (None, cost.Spent(0, 0, 0, None))
+    async with world.database.transaction() as tx:
+        await run.perform(tx, OWNER, Request(Verb.PURGE, Selection((), "true")))
+    assert await product(world, last) == found, "what is purged has cost what it has"
+
+
+async def test_what_is_hidden_of_a_chain_is_not_told_but_that_there_is_some(world, clock):
+    scene, worker = await world.granule("a"), await world.worker(capacity=SIZE)
+    first = await made(world, clock, worker, "first", 30, scene=scene)
+    await world.algorithm(algorithm("join", inputs={"parts": {"collection": "picture", "many": True}}))
+    last = await made(world, clock, worker, "last", 10, algorithm="join", inputs={"parts": (first,)})
+    async with world.database.transaction() as tx:
+        await tx.execute("insert into user_group (id) values ('others')")
+        await tx.execute("""update activity set "group" = 'others' where algorithm = 'stats'""")
+    mine = await product(world, last, Actor("guest", "owners"))
+    assert (mine.chain.jobs, mine.chain.cost, mine.is_whole) == (1, None, False)
+
+
+def test_a_share_is_of_what_a_job_holds_most_of():
+    size = Resources(4, 8, 16, math.inf)
+    assert cost.share(Resources(1, 1, 1, 1), size) == 0.25
+    assert cost.share(Resources(1, 4, 1, 1), size) == 0.5
+    assert cost.share(Resources(9, 1, 1, 1), size) == 1
+    assert cost.share(Resources(1, 1, 1, 1), Resources(0, 0, 0, 0)) == 1

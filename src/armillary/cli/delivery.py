@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
+from armillary.base.units import human_duration
 from armillary.cli.context import Context, GranuleName, Id, json_option, limit_option, pass_context
 from armillary.cli.group import Noun
-from armillary.cli.output import Column, seconds, show_fields, show_json, show_list, state, when
+from armillary.cli.output import Column, show_fields, show_json, show_list, state, when
 
 STATES = ("intended", "sent", "acknowledged", "rejected", "failed")
 COLUMNS: Sequence[Column] = (
@@ -97,4 +98,4 @@ def unacknowledged(context: Context, limit: int, as_json: bool) -> None:
 
 
 def _waited(row: Any) -> str:
-    return seconds(row["waited"])
+    return human_duration(row["waited"])

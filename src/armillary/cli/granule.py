@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from armillary.base.errors import Conflict, UsageError
-from armillary.base.units import human_size
+from armillary.base.units import human_duration, human_size
 from armillary.cli.context import Context, GranuleName, granule_name, json_option, limit_option, pass_context
 from armillary.cli.group import Noun
 from armillary.cli.output import Column, show_fields, show_json, show_list, when
@@ -78,9 +78,13 @@ def list_(
 @json_option
 @pass_context
 def show(context: Context, name: str, revision: int | None, as_json: bool) -> None:
-    """Show a granule: its time and place, its files, and where its page is."""
+    """Show a granule: its time and place, what it cost, its files, and where its page is."""
+    from armillary.client.client import segment
+
     with context.client() as client:
         found = _granule(client, name, revision)
+        path = "/".join(map(segment, granule_name(name)))
+        found["cost"] = client.call("GET", f"/api/jobs/costs/{path}", params={"revision": revision})
         if as_json:
             show_json(found)
             return
@@ -94,6 +98,7 @@ def show(context: Context, name: str, revision: int | None, as_json: bool) -> No
                 ("size", human_size(found["size_bytes"])),
                 ("content", found["digest"]),
                 ("made", f"{when(found['created'])} by {found['created_by']}, group {found['group']}"),
+                ("cost", _cost(found["cost"])),
                 ("page", f"{client.url}/granules/{found['collection']}/{found['id']}"),
             ]
         )
@@ -205,6 +210,22 @@ def show_lineage(found: Mapping[str, Any], name: str, *, down: bool) -> None:
     show_below(name, 0)
     if not makers:
         click.echo("  It was made from nothing here." if not down else "  Nothing was made from it yet.")
+
+
+def _cost(cost: Mapping[str, Any]) -> str:
+    """Of the job that made it, and of all on the way from the sources; nothing for what was ingested."""
+    if cost["job"] is None:
+        return ""
+    with_others = f" (which made {cost['products']} products)" if cost["products"] > 1 else ""
+    hidden = "" if cost["is_whole"] else ", besides what you may not see"
+    own, chain = spent(cost["own"]), spent(cost["chain"])
+    return f"{own} for its job{with_others}; {chain} for all {cost['chain']['jobs']} jobs from its sources{hidden}"
+
+
+def spent(part: Mapping[str, Any]) -> str:
+    """What some jobs cost, or how long they took where no pool had a price."""
+    took = human_duration(part["seconds"])
+    return f"{took} of workers" if part["cost"] is None else f"{part['cost']:.4f} ({took})"
 
 
 def _standing(found: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from armillary.base import units
 from armillary.base.errors import ArmillaryError, UsageError
 from armillary.cli.context import Context, json_option, pass_context
 from armillary.cli.group import Verb
-from armillary.cli.output import STATE_COLOURS, seconds
+from armillary.cli.output import STATE_COLOURS
 
 if TYPE_CHECKING:
     from armillary.client.client import Client
@@ -132,7 +132,7 @@ def summary(counts: Counter[str], size_bytes: int, took_seconds: float) -> str:
         return "There was nothing to ingest."
     parts = [f"{counts[state]:,} {WORDS.get(state, state)}" for state in STATES if counts[state]]
     rate = f", {units.human_size(size_bytes / took_seconds)}/s" if took_seconds > 0.5 else ""
-    return f"{', '.join(parts)} ({units.human_size(size_bytes)} in {seconds(took_seconds)}{rate})"
+    return f"{', '.join(parts)} ({units.human_size(size_bytes)} in {units.human_duration(took_seconds)}{rate})"
 
 
 def document(outcome: "PathOutcome") -> dict[str, Any]:

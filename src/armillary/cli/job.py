@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from armillary.base.errors import ArmillaryError, UsageError
-from armillary.base.units import human_size
+from armillary.base.units import human_duration, human_size
 from armillary.cli.context import Command, Context, Id, granule_name, json_option, limit_option, pass_context
 from armillary.cli.group import Noun, Verb
-from armillary.cli.output import how_long, seconds, show_fields, show_json, show_list, show_table, state, text, when
+from armillary.cli.output import how_long, show_fields, show_json, show_list, show_table, state, text, when
 
 if TYPE_CHECKING:
     from armillary.client.client import Client
@@ -21,6 +21,7 @@ LIVE = ("held", "queued", "running", "waiting")
 WAIT_SECONDS = 30.0
 OPERATION_SECONDS = 3600.0  # a million jobs take their time
 JOB_ID = Id("job")
+LOAD = ("algorithm", "version", "pool", "jobs")
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -56,6 +57,9 @@ BARS = "▁▂▃▄▅▆▇█"
     help="Past it, fail (unless given) or only say so in its reason.",
 )
 @click.option("--wait", is_flag=True, help="Show its log until it ends; the exit code is 0 if it succeeded.")
+@click.option(
+    "--estimate", is_flag=True, help="Only say what would become of it, how long it would take and what cost."
+)
 @json_option
 @pass_context
 def run(
@@ -73,6 +77,7 @@ def run(
     deadline: str | None,
     on_deadline: str | None,
     wait: bool,
+    estimate: bool,
     as_json: bool,
 ) -> int:
     """Run ALGORITHM on granules. The same work is not done twice unless you say so; what was done is told."""
@@ -85,6 +90,10 @@ def run(
     request = {"algorithm": algorithm, "inputs": roles, "parameters": parameter_values(parameters), "hold": hold}
     request |= {name: value for name, value in wanted.items() if value is not None}
     with context.client() as client:
+        if estimate:
+            found = client.estimate([request])
+            show_json(found) if as_json else _show_estimate(found)
+            return 0
         answer = client.submit(request)
         job = answer["job"]
         if not as_json:
@@ -101,6 +110,29 @@ def run(
         else:
             _show_end(ended)
         return 0 if ended["state"] == "succeeded" else 1
+
+
+def _show_estimate(found: Mapping[str, Any]) -> None:
+    for outcome in found["jobs"]:
+        would = "It would be submitted" if outcome["outcome"] == "submitted" else "Nothing would be spent"
+        click.echo(f"{would}. {outcome['reason']}")
+    for one in found["estimates"]:
+        if one["jobs"]:
+            click.echo(f"{one['jobs']:,} × {one['algorithm']} {one['version']} in pool {one['pool']}. {one['basis']}")
+    total = found["total"]
+    if total["jobs"]:
+        show_fields(
+            [
+                ("worker time", human_duration(total["seconds"]) if total["seconds"] is not None else "not known"),
+                ("cost", _cost(total["cost"]) or ("not known" if total["cost_limit"] is not None else "no price")),
+                ("if each took what 9 of 10 do not exceed", _cost(total["cost_p90"])),
+                ("if each took its limit once", _cost(total["cost_limit"])),
+            ]
+        )
+
+
+def _cost(cost: float | None) -> str:
+    return "" if cost is None else f"{cost:.4f}"
 
 
 @click.command(
@@ -537,6 +569,9 @@ def _operate(
 
         if selection["dry_run"] or asks:
             found = call(dry_run=True)
+            if verb in ("retry", "release") and found["counts"]:  # what would run from then on
+                loads = [{name: row[name] for name in LOAD} for row in found["counts"]]
+                found["estimate"] = client.call("POST", "/api/estimates", body={"loads": loads})
             show_json(found) if as_json else _show_preview(verb, found)
         if selection["dry_run"] or (asks and not click.confirm("Do it?")):
             return
@@ -558,8 +593,12 @@ def _show_preview(verb: str, found: Mapping[str, Any]) -> None:
     click.echo(f"{verb} would change {found['jobs']:,} jobs. It concerns {found['concerns']}.")
     if found["counts"]:
         show_table(
-            ["algorithm", "state", "jobs"], [[r["algorithm"], r["state"], f"{r['jobs']:,}"] for r in found["counts"]]
+            ["algorithm", "pool", "state", "jobs"],
+            [[f"{r['algorithm']} {r['version']}", r["pool"], r["state"], f"{r['jobs']:,}"] for r in found["counts"]],
         )
+    if "estimate" in found:
+        _show_estimate(found["estimate"])
+    if found["counts"]:
         click.echo()
         names = ["id", "algorithm", "state", "pool", "priority", "reason"]
         show_table(["job", *names[1:]], [[str(row[name]) for name in names] for row in found["sample"]])
@@ -605,7 +644,7 @@ def _attempt(attempt: Mapping[str, Any]) -> list[str]:
         when(attempt["started_at"] or attempt["leased_at"]),
         how_long(attempt["started_at"], attempt["ended_at"]),
         attempt["outcome"] or "running",
-        seconds(cpu) if cpu is not None else "",
+        human_duration(cpu) if cpu is not None else "",
         human_size(memory) if memory else "",
         *(human_size(usage[name]) if usage.get(name) else "" for name in ("read_bytes", "written_bytes")),
         attempt["reason"] or "",

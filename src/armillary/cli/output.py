@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from armillary.base.units import human_duration
+
 Row = Mapping[str, Any]
 Column = tuple[str, str | Callable[[Row], Any]]
 """A title, and the key of a row's value (dotted for an inner one) or what makes it."""
@@ -100,18 +102,7 @@ def how_long(start: Any, end: Any) -> str:
     if not start:
         return ""
     until = datetime.fromisoformat(str(end)) if end else datetime.now(UTC)
-    return seconds((until - datetime.fromisoformat(str(start))).total_seconds())
-
-
-def seconds(value: float) -> str:
-    """`0.8 s`, `42 s`, `3 min 5 s`, `2 h 10 min`."""
-    if value < 10:
-        return f"{max(value, 0):.1f} s"
-    if value < 60:
-        return f"{value:.0f} s"
-    if value < 3600:
-        return f"{int(value // 60)} min {int(value % 60)} s"
-    return f"{int(value // 3600)} h {int(value % 3600 // 60)} min"
+    return human_duration((until - datetime.fromisoformat(str(start))).total_seconds())
 
 
 def counts(numbers: Mapping[str, int]) -> str:

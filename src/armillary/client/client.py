@@ -321,6 +321,10 @@ class Client:
         is_once = any(job.get("twins") == "again" for job in jobs)
         return list(self.call("POST", "/api/jobs/batch", body={"jobs": list(jobs)}, once=is_once)["jobs"])
 
+    def estimate(self, jobs: Sequence[Json]) -> Json:
+        """What submissions would come to, take and cost; nothing is submitted."""
+        return dict(self.call("POST", "/api/estimates", body={"jobs": list(jobs)}))
+
     def job(self, id: str) -> Json:  # noqa: A002
         """A job with its attempts, inputs and outputs."""
         return dict(self.call("GET", f"/api/jobs/{segment(id)}"))

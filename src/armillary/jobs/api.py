@@ -1,6 +1,7 @@
 """The HTTP face of jobs."""
 
 import time
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from armillary.base.db import Row, Transaction
 from armillary.base.errors import UsageError
 from armillary.base.http import Web, Wire
 from armillary.base.wakes import JOBS
+from armillary.granules import find as granules
 from armillary.granules.granule import Reference
 from armillary.jobs import cancel as cancelling
 from armillary.jobs import cost, find, kept, logs, pause, steer
@@ -149,6 +151,17 @@ async def costs(
     """What ended attempts cost, added up by day, group, account, algorithm, pool or rule; times are in UTC."""
     async with web.database.transaction() as tx:
         return {"costs": await cost.totals(tx, actor, by, since, until)}
+
+
+@router.get("/costs/{collection}/{granule}")
+async def cost_of_granule(
+    web: Web, actor: SignedIn, collection: str, granule: str, revision: int | None = None
+) -> dict[str, Any]:
+    """What a granule cost: the job that made it, and the whole chain from its sources."""
+    async with web.database.transaction() as tx:
+        found = await granules.get(tx, actor, collection, granule, revision)
+        product = await cost.product(tx, actor, Reference(found.collection, found.granule, found.revision))
+    return asdict(product) | {"job": str(product.job) if product.job else None}
 
 
 @router.get("/{job}")

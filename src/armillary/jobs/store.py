@@ -920,6 +920,34 @@ async def costs(
     )
 
 
+async def spent(tx: Transaction, jobs: Sequence[UUID]) -> list[Row]:
+    """What each of these jobs took, purged ones too: their attempts are history."""
+    return await tx.rows(
+        """select job_id, count(*) as attempts, sum(cost)::float8 as cost,
+                  sum(extract(epoch from ended_at - leased_at))::float8 as seconds
+           from attempt where job_id = any(%s) and ended_at is not null group by job_id""",
+        [list(jobs)],
+    )
+
+
+async def durations(tx: Transaction, scope: dict[str, Any], algorithm: str, digest: str, limit: int) -> Row | None:
+    """How long the newest jobs of an algorithm took that succeeded: of one version, unless that never did."""
+    return await tx.row(
+        f"""with newest as (
+               select id, algorithm_digest = %(digest)s as is_of_version from job
+               where algorithm = %(algorithm)s and state = 'succeeded' and {VISIBLE}
+               order by id desc limit %(limit)s),
+           took as (
+               select id, is_of_version, sum(extract(epoch from ended_at - leased_at))::float8 as seconds
+               from newest join attempt on attempt.job_id = id group by id, is_of_version)
+           select is_of_version, count(*) as runs, avg(seconds) as mean_seconds,
+                  percentile_cont(0.5) within group (order by seconds) as median_seconds,
+                  percentile_cont(0.9) within group (order by seconds) as p90_seconds
+           from took group by is_of_version order by is_of_version desc limit 1""",
+        scope | {"algorithm": algorithm, "digest": digest, "limit": limit},
+    )
+
+
 async def inputs(tx: Transaction, id: UUID) -> list[Row]:  # noqa: A002
     """What a job works on."""
     return await tx.rows("select * from job_input where job_id = %s order by role, position", [id])

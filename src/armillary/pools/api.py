@@ -19,7 +19,7 @@ from armillary.accounts.api import SignedIn
 from armillary.accounts.permit import permit
 from armillary.algorithms.algorithm import ErrorClass, Resources
 from armillary.base.clock import iso
-from armillary.base.db import Row
+from armillary.base.db import Row, Transaction
 from armillary.base.errors import ArmillaryError, NotAllowed, NotFound, UsageError
 from armillary.base.http import Context, Web, Wire
 from armillary.base.links import file_path
@@ -27,11 +27,12 @@ from armillary.base.wakes import COMMANDS
 from armillary.granules import ingest, stac
 from armillary.granules.api import CommitWire, files
 from armillary.jobs import checkpoints, kept, logs, queue
-from armillary.jobs.job import AttemptOutcome, Report, ReportedOutput, resources_json
+from armillary.jobs.api import JobWire
+from armillary.jobs.job import DEFAULT_POOL, AttemptOutcome, Report, ReportedOutput, resources_json
 from armillary.jobs.logs import Chunk
 from armillary.jobs.pace import Learner
 from armillary.jobs.queue import Beat, Lease, LeasedInput
-from armillary.pools import define, judge, store, tokens
+from armillary.pools import define, estimate, judge, store, tokens
 from armillary.pools import worker as workers
 from armillary.pools.pool import Arrival, Pulse, Start, Worker, pulse, read
 from armillary.pools.waiting import BARRED, Barred, Commanded, Waiting
@@ -245,6 +246,45 @@ async def pool(web: Web, actor: SignedIn, pool: str, gone: bool = False) -> dict
         "starts": [_start(start) for start in starts],
         "ended": [_ended(start) for start in ended],
     }
+
+
+class LoadWire(Wire):
+    """So many jobs of an algorithm in a pool."""
+
+    algorithm: str
+    version: str | None = None
+    pool: str = DEFAULT_POOL
+    jobs: int = Field(1, ge=0)
+
+
+class EstimateWire(Wire):
+    """Submissions as they would be sent, or loads where only numbers are known."""
+
+    jobs: list[JobWire] = Field(default_factory=list, max_length=1000)
+    loads: list[LoadWire] = Field(default_factory=list, max_length=1000)
+
+
+@router.post("/estimates")
+async def estimates(web: Web, actor: SignedIn, body: EstimateWire) -> dict[str, Any]:
+    """What work would take and cost, with the basis of that; nothing is submitted."""
+    requests = [one.request(actor) for one in body.jobs]
+    loads = [estimate.Load(one.algorithm, one.version, one.pool, one.jobs) for one in body.loads]
+
+    async def work(tx: Transaction) -> dict[str, Any]:
+        outcomes, found = await estimate.of_requests(tx, actor, requests) if requests else ([], [])
+        found += await estimate.of_loads(tx, actor, loads)
+        return {
+            "jobs": [
+                # One that would be new has no id that anybody could ask for.
+                {"outcome": one.outcome, "reason": one.reason}
+                | ({} if one.outcome == "submitted" else {"job": str(one.job.id)})
+                for one in outcomes
+            ],
+            "estimates": [estimate.shown(one) for one in found],
+            "total": estimate.total(found),
+        }
+
+    return await web.database.retry(work)
 
 
 @router.post("/pools/{pool}/drain")

@@ -200,7 +200,7 @@ async def _fleets(tx: Transaction, problems: Mapping[str, str]) -> list[Fleet]:
     for row in await store.visible(tx, system("pools").scope):
         pool = read(row["spec"])
         wanted = demand.get(pool.id, Demand())
-        size = await _size(tx, pool)
+        size = await worker_size(tx, pool)
         if size and not (fits(size, wanted.largest) and wanted.largest.time_seconds <= size.time_seconds):
             await queue.explain_unfit(tx, pool.id, size, _unfit(pool, size))
         hours = await store.hours_today(tx, pool.id) if pool.scale.cost_per_hour else 0.0
@@ -211,7 +211,7 @@ async def _fleets(tx: Transaction, problems: Mapping[str, str]) -> list[Fleet]:
     return fleets
 
 
-async def _size(tx: Transaction, pool: Pool) -> Resources | None:
+async def worker_size(tx: Transaction, pool: Pool) -> Resources | None:
     """How large a worker of this pool is: as written, as its workers say, or (if they will be local) as we are."""
     lasts = pool.walltime.total_seconds() if pool.walltime else math.inf
     if pool.worker is not None:

@@ -97,6 +97,7 @@ async def granule(request: Request, collection: str, granule: str, revision: int
             "map": drawing(found["item"]),
             "lineage": lineage,
             "job": maker,
+            "cost": await api.get(f"/api/jobs/costs/{name}", revision=found["revision"]),
             "deliveries": (await api.get("/api/deliveries", granule=f"{collection}/{granule}"))["deliveries"],
         }
 

@@ -1,5 +1,9 @@
 """Walk up from a granule to its sources and down to its products, as far as the asker may see."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
 from armillary.accounts.actor import Actor
 from armillary.base.db import Transaction
 from armillary.base.errors import UsageError
@@ -11,6 +15,25 @@ from armillary.provenance.store import Direction
 
 MAX_DEPTH = 20
 MAX_NODES = 5000
+
+
+@dataclass(frozen=True)
+class Ancestry:
+    """The jobs that a granule came to be by."""
+
+    maker: UUID | None  # none for what was ingested
+    products: int  # that the maker made
+    jobs: Sequence[UUID]  # the maker's and those of everything that was used on the way, each once
+    is_whole: bool
+
+
+async def ancestry(tx: Transaction, actor: Actor, granule: Reference) -> Ancestry:
+    """All jobs on the way from the sources to a granule, as far as the actor may see."""
+    jobs = await store.ancestors(tx, actor.scope, granule, MAX_NODES + 1)
+    maker = (await store.makers(tx, actor.scope, [granule])).get(granule)
+    made = (await store.activities(tx, [maker]))[0].generated if maker else ()
+    hidden = await store.hidden_makers(tx, actor.scope, jobs)
+    return Ancestry(maker, len(made), jobs[:MAX_NODES], is_whole=len(jobs) <= MAX_NODES and not hidden)
 
 
 async def lineage(tx: Transaction, actor: Actor, root: Reference, direction: Direction, depth: int = 5) -> Lineage:

@@ -88,6 +88,37 @@ async def users(tx: Transaction, scope: dict[str, Any], references: Sequence[Ref
     return [row["job_id"] for row in rows]
 
 
+async def ancestors(tx: Transaction, scope: dict[str, Any], granule: Reference, limit: int) -> list[UUID]:
+    """The activities, of those that may be seen, that a granule and all that it came from were made by."""
+    rows = await tx.rows(
+        f"""with recursive step (job_id) as (
+               select job_id from generated join activity using (job_id)
+               where collection = %(collection)s and granule = %(granule)s and revision = %(revision)s and {VISIBLE}
+               union
+               select generated.job_id
+               from step
+               join used on used.job_id = step.job_id
+               join generated using (collection, granule, revision)
+               join activity on activity.job_id = generated.job_id and {VISIBLE})
+           select job_id from step limit %(limit)s""",
+        scope | {"collection": granule.collection, "granule": granule.id, "revision": granule.revision, "limit": limit},
+    )
+    return [row["job_id"] for row in rows]
+
+
+async def hidden_makers(tx: Transaction, scope: dict[str, Any], jobs: Sequence[UUID]) -> bool:
+    """Whether something that these activities used was made by one that may not be seen."""
+    return bool(
+        await tx.value(
+            f"""select exists (
+                   select from used join generated using (collection, granule, revision)
+                   join activity on activity.job_id = generated.job_id
+                   where used.job_id = any(%(jobs)s) and not {VISIBLE})""",
+            scope | {"jobs": list(jobs)},
+        )
+    )
+
+
 async def activities(tx: Transaction, jobs: Sequence[UUID]) -> list[Activity]:
     """Activities with all their edges, in the order they ended."""
     rows = await tx.rows(

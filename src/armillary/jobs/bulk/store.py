@@ -50,10 +50,11 @@ def _chosen(verb: Verb, chosen: Condition) -> str:
 
 
 async def counts(tx: Transaction, operation: UUID) -> list[Row]:
-    """How many jobs are meant, by algorithm and state."""
+    """How many jobs are meant, by algorithm, pool and state."""
     return await tx.rows(
-        """select algorithm, state, count(*) as jobs from job join job_operation_job on job_id = id
-           where operation = %s group by algorithm, state order by algorithm, state""",
+        """select algorithm, algorithm_version as version, pool, state, count(*) as jobs
+           from job join job_operation_job on job_id = id
+           where operation = %s group by 1, 2, 3, 4 order by 1, 2, 3, 4""",
         [operation],
     )
 
