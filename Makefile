@@ -42,6 +42,7 @@ chaos: $(READY) ## Break anything at any moment, FAULTS=1000 times, and look for
 
 docs: $(READY) ## Write the reference anew, run every command that the documents show, and check their links
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python dashboards/generate.py
 	@$(BIN)/python -m pytest -q tests/docs $(ARGS)
 
 lock: $(READY) ## Choose the newest versions of all dependencies that the tests then prove

@@ -23,7 +23,7 @@ SPELLINGS = {
     "apache software license": "Apache-2.0", "apache software license 2.0": "Apache-2.0",
     "bsd license": "BSD", "bsd 3-clause": "BSD-3-Clause", "bsd 3-clause license": "BSD-3-Clause",
     "3-clause bsd license": "BSD-3-Clause", "new bsd": "BSD-3-Clause", "new bsd license": "BSD-3-Clause",
-    "isc license (iscl)": "ISC", "mit license": "MIT", "the unlicense (unlicense)": "Unlicense",
+    "isc license (iscl)": "ISC", "mit license": "MIT", "the mit license (mit)": "MIT", "the unlicense (unlicense)": "Unlicense",
     "gnu lesser general public license v3 (lgplv3)": "LGPL-3.0",
     "gnu lesser general public license v2 or later (lgplv2+)": "LGPL-2.1-or-later",
     "gnu lesser general public license v3 or later (lgplv3+)": "LGPL-3.0-or-later",
@@ -53,6 +53,9 @@ def stated(distribution: Distribution) -> list[str]:
     if short:
         return short
     text = str(metadata["License"] or "").strip()
+    text = (
+        text or (distribution.read_text(f"licenses/{metadata['License-File']}") or "").strip()
+    )  # its title is the first line
     return [text.splitlines()[0].strip()] if text else []
 
 
