@@ -42,16 +42,29 @@ def test_phase_reaches_the_cramer_rao_bound_without_bias_or_ramp(
         assert abs(seen.mean_coherence - seen.foreseen_coherence) < 0.01
 
 
-def test_what_a_long_baseline_costs_is_foreseen(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """600 m: the two spectra of the ground share less, most on slopes toward the radar, and coherence falls by just that."""
+@pytest.mark.parametrize(
+    ("changed", "lost_to"), [({"baseline_m": 600.0}, "baseline"), ({"doppler_gap_hz": 40.0}, "doppler")]
+)
+def test_what_shifted_spectra_cost_is_foreseen_and_no_more_is_lost(
+    changed: dict[str, float], lost_to: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A long baseline shifts the dates' spectra along range, another pointing along azimuth: they share less of the ground.
+
+    Coherence falls by just that. Phase gets noisier by less: the bound for the lower coherence would excuse too much,
+    so that a ratio below one is as wrong as one above.
+    """
     folder = tmp_path_factory.mktemp("far")
-    made = make_pair(PairSpec(swaths=ONE_BURST, source="none", baseline_m=600.0, seed=4), folder / "pair")
+    spec = PairSpec(swaths=ONE_BURST, source="none", seed=4, **changed)  # type: ignore[arg-type]
+    made = make_pair(spec, folder / "pair")
     _, prepared = prepared_pair(folder / "job", made)
     setup = burst_setup(prepared, prepared.plan.bursts[0])
     truth = Truth.load(made.truth, prepared.plan.mosaic)
     seen = burst_accuracy(setup, burst_tile(prepared), prepared.plan.mosaic, truth)
-    assert 0.9 < seen.baseline_coherence < 0.95
+    assert getattr(seen, f"{lost_to}_coherence") < 0.945
+    assert max(seen.baseline_coherence, seen.doppler_coherence) > 0.99, "one cause at a time"
     assert seen.mean_coherence == pytest.approx(seen.foreseen_coherence, abs=0.005)
+    assert seen.ratio_ground > 1.05
+    assert seen.ratio_measured == pytest.approx(1, abs=0.03)
 
 
 def test_no_cycle_is_wrong(

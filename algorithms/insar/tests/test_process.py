@@ -16,11 +16,13 @@ import rasterio
 import yaml
 from click.testing import CliRunner
 from conftest import ONE_BURST, burst_tile, prepared_pair, write_job
+from PIL import Image
 
-from armillary_insar import check, geocode
+from armillary_insar import browse, check, geocode
 from armillary_insar.cli import main
 from armillary_insar.interferogram import Tile
 from armillary_insar.job import Job, Parameters, read_job
+from armillary_insar.pairing import burst_bounds
 from armillary_insar.process import Prepared, process
 from armillary_insar.safe import read_product
 from armillary_insar.simulator.pair import MadePair, PairSpec, every_burst, fill, made_up_scene, make_pair
@@ -71,6 +73,63 @@ def test_netcdf_has_aria_layers_and_cubes(finished: tuple[Job, Path]) -> None:
         assert "ionosphere" in file.corrections_not_applied
         both = np.isfinite(data["unwrappedPhase"][:]) & np.isfinite(data["wrappedPhase"][:])
         assert both.sum() > 10_000
+
+
+def test_quality_tells_what_was_used_how_well_it_fits_and_what_is_left_out(finished: tuple[Job, Path]) -> None:
+    quality = json.loads((finished[1] / "quality.json").read_text())
+    assert quality["bursts"] == ["IW1-110431", "IW1-110432", "IW2-110431", "IW2-110432"]
+    assert quality["dates"] == ["2026-03-01", "2026-03-13"]
+    assert 0.6 < quality["coherence"]["mean"] < 0.9
+    assert quality["looks"]["nominal"] == 133
+    assert quality["looks"]["measured_on_image"] == pytest.approx(quality["looks"]["effective_from_windows"], rel=0.15)
+    assert abs(quality["esd"]["shift_lines"]) < 1e-3
+    assert quality["closure"]["rdr2geo_geo2rdr_m"] < 1e-6
+    assert quality["closure"]["rewrapped_minus_wrapped_rad"] < 1e-4
+    assert len(quality["seams"]) >= 3
+    # The spec's 3.5 Hz, less what bursts that start a millisecond apart turn.
+    assert quality["doppler_gap_hz"].keys() == set(quality["bursts"])
+    assert all(0.5 < gap < 3.5 for gap in quality["doppler_gap_hz"].values())
+    assert {"ionosphere", "troposphere"} < set(quality["corrections_not_applied"])
+    assert "later" in quality["sign_convention"]
+
+
+def test_the_picture_has_both_panels_their_legends_and_a_scale_bar(finished: tuple[Job, Path]) -> None:
+    """Many colours above, two legends below, and a bar that is ten kilometres long on the map."""
+    with Image.open(finished[1] / "browse.png") as file:
+        picture = np.asarray(file.convert("RGB")).astype(int)
+    with rasterio.open(finished[1] / "coherence.tif") as file:
+        wide_m = file.width * file.transform.a * 111_320 * np.cos(np.radians(sum(file.bounds[1::2]) / 2))
+    for left in (browse.MARGIN, 2 * browse.MARGIN + browse.PANEL):
+        panel = picture[:, left : left + browse.PANEL]
+        assert len(np.unique(panel[70:-210].reshape(-1, 3), axis=0)) > 1000
+        bar = (panel[70:-140] == browse.INK).all(axis=2).sum(axis=1).max()
+        assert bar / browse.PANEL * wide_m == pytest.approx(10_000, rel=0.02)
+        legend = np.ptp(panel[-140:-100], axis=2) > 60
+        assert (legend.sum(axis=0) > 5).sum() > 150
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"swaths": ["IW2"]}, ["IW2-110431", "IW2-110432"]),
+        ({"bursts": [110432]}, ["IW1-110432", "IW2-110432"]),
+        ({"swaths": ["IW1"], "bursts": [110431]}, ["IW1-110431"]),
+    ],
+)
+def test_a_subset_is_chosen_by_subswath_and_burst(
+    asked: dict[str, object], expected: list[str], volcano: MadePair, tmp_path: Path
+) -> None:
+    assert [p.name for p in prepared_pair(tmp_path, volcano, asked)[1].plan.bursts] == expected
+
+
+def test_a_subset_is_chosen_by_area(volcano: MadePair, volcano_prepared: tuple[Job, Prepared], tmp_path: Path) -> None:
+    """A point at the outer edge of the first burst of the farther subswath, which no other burst sees."""
+    first = volcano_prepared[1].plan.bursts[2]
+    west, _, _, north = burst_bounds(first.swath, first.burst)
+    latitudes = first.swath.grid.latitude_deg
+    here = [west + 0.001, float(np.sort(latitudes)[-3]) - 0.004, west + 0.002, north]
+    chosen = prepared_pair(tmp_path, volcano, {"area": here})[1].plan.bursts
+    assert [p.name for p in chosen] == ["IW2-110431"]
 
 
 def test_map_shows_the_displacement_where_it_is(finished: tuple[Job, Path], volcano: MadePair) -> None:

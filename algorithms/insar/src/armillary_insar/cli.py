@@ -42,9 +42,16 @@ def process(job: Path) -> None:
 @click.option("--crop/--full", default=True, help="Two subswaths by two short bursts, or three by nine full ones.")
 @click.option("--place", type=float, nargs=2, default=(31.05, -8.4), help="Latitude and longitude of the middle.")
 @click.option("--date", type=click.DateTime(), default="2026-03-01T06:37:30", help="Of the reference, UTC.")
+@click.option(
+    "--orbits",
+    type=click.Path(path_type=Path, exists=True),
+    nargs=2,
+    default=None,
+    help="Orbit files (EOF) that pass the place at --date and --days later, instead of made-up ones.",
+)
 @click.option("--days", default=12, help="From reference to secondary.")
 @click.option("--ascending", is_flag=True)
-@click.option("--baseline", default=60.0, help="Perpendicular baseline in metres.")
+@click.option("--baseline", default=60.0, help="Perpendicular baseline in metres, without --orbits.")
 @click.option("--source", type=click.Choice(["mogi", "okada", "none"]), default="mogi")
 @click.option("--coherence", type=float, nargs=2, default=(0.55, 0.92), help="Lowest and highest.")
 @click.option("--seed", default=7)
@@ -57,13 +64,14 @@ def process(job: Path) -> None:
     default=None,
     help="Fill the grid of this real SAFE pair instead of making one.",
 )
-@click.option("--elevation", type=click.Path(path_type=Path, exists=True), help="With --fill: ellipsoidal heights.")
+@click.option("--elevation", type=click.Path(path_type=Path, exists=True), help="Ellipsoidal heights instead of hills.")
 @click.option("--bursts", default=None, help="With --fill: for example iw1:1,2;iw2:1 (counted from 1).")
 def simulate(
     out: Path,
     crop: bool,
     place: tuple[float, float],
     date: datetime,
+    orbits: tuple[Path, Path] | None,
     days: int,
     ascending: bool,
     baseline: float,
@@ -97,7 +105,7 @@ def simulate(
                 swaths=pairs.CROP if crop else pairs.FULL,
                 seed=seed,
             )
-            made = pairs.make_pair(spec, out, threads, zipped)
+            made = pairs.make_pair(spec, out, threads, zipped, orbits, elevation)
     except Refusal as refusal:
         click.echo(f"Error: {refusal.message}\n{refusal.remedy}", err=True)
         sys.exit(refusal.exit_code)

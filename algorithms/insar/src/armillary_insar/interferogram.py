@@ -14,7 +14,7 @@ from armillary_insar.geometry import SEGMENT, PairGeometry, Window, pair_geometr
 from armillary_insar.measurement import Measurement
 from armillary_insar.orbit import polynomial
 from armillary_insar.pairing import BurstPair, Mosaic
-from armillary_insar.safe import Floats, StateVectors
+from armillary_insar.safe import Floats, StateVectors, Swath
 from armillary_insar.tops import Carrier, carrier
 
 ROWS_PER_BLOCK = 12  # multilook rows a thread works on at a time
@@ -32,6 +32,9 @@ class Tile:
     power2: npt.NDArray[np.float32]
     count: npt.NDArray[np.uint16]
     doppler_hz: npt.NDArray[np.float32]  # local Doppler frequency of the secondary at each cell's centre
+    doppler_gap_hz: npt.NDArray[
+        np.float32
+    ]  # … less the reference's there: how far apart the dates' azimuth spectra lie
     unsolved: int  # samples whose height did not converge (layover)
 
     def save(self, path: Path) -> None:
@@ -46,6 +49,7 @@ class Tile:
             power2=self.power2,
             count=self.count,
             doppler_hz=self.doppler_hz,
+            doppler_gap_hz=self.doppler_gap_hz,
             unsolved=self.unsolved,
         )
         part.rename(path)
@@ -61,6 +65,7 @@ class Tile:
                 kept["power2"],
                 kept["count"],
                 kept["doppler_hz"],
+                kept["doppler_gap_hz"],
                 int(kept["unsolved"]),
             )
 
@@ -82,7 +87,8 @@ class BurstSetup:
 
     pair: BurstPair
     geometry: PairGeometry
-    carrier: Carrier
+    carrier: Carrier  # of the secondary, whose samples are moved
+    reference_carrier: Carrier
     elevation: npt.NDArray[np.float32]
     azimuth_shift_s: float = 0.0
     faults: Faults = field(default_factory=Faults)
@@ -127,6 +133,7 @@ def set_up(
         pair,
         geometry,
         carrier(other, twin, two),
+        carrier(swath, burst, one),
         elevation.heights_m,
         azimuth_shift_s + faults.azimuth_timing_s,
         faults,
@@ -181,6 +188,7 @@ def _empty_tile(setup: BurstSetup, mosaic: Mosaic) -> Tile:
     shape = (end_row - first_row, end_column - first_column)
     rows = (first_row + np.arange(shape[0]) + 0.5) * looks[1] - 0.5 - pair.first_line
     columns = (first_column + np.arange(shape[1]) + 0.5) * looks[0] - 0.5 - pair.first_sample
+    one, two = _local_doppler(setup, rows, columns)
     return Tile(
         first_row,
         first_column,
@@ -188,23 +196,24 @@ def _empty_tile(setup: BurstSetup, mosaic: Mosaic) -> Tile:
         np.zeros(shape, np.float32),
         np.zeros(shape, np.float32),
         np.zeros(shape, np.uint16),
-        _local_doppler(setup, rows, columns),
+        two.astype(np.float32),
+        (two - one).astype(np.float32),
         unsolved=0,
     )
 
 
-def _local_doppler(setup: BurstSetup, lines: Floats, samples: Floats) -> npt.NDArray[np.float32]:
-    """f_DC of the secondary at cell centres: times 2π and a timing error, the phase error of misregistration."""
+def _local_doppler(setup: BurstSetup, lines: Floats, samples: Floats) -> tuple[Floats, Floats]:
+    """f_DC of both dates at cell centres: times 2π and a timing error, the phase error of misregistration."""
     y, x = np.meshgrid(lines, samples, indexing="ij")
     _, _, time2, difference = setup.geometry.at(y, x, np.full(y.shape, setup.geometry.height_mid_m))
-    sample2 = _secondary_sample(setup, x, difference)
-    eta = time2 - _half_duration(setup)
-    return setup.carrier.frequency_hz(eta, sample2).astype(np.float32)
+    swath, other = setup.pair.swath, setup.pair.secondary_swath
+    one = setup.reference_carrier.frequency_hz(y * swath.line_interval_s - _half_duration(swath), x)
+    two = setup.carrier.frequency_hz(time2 - _half_duration(other), _secondary_sample(setup, x, difference))
+    return one, two
 
 
-def _half_duration(setup: BurstSetup) -> float:
-    other = setup.pair.secondary_swath
-    return (other.lines_per_burst - 1) / 2 * other.line_interval_s
+def _half_duration(swath: Swath) -> float:
+    return (swath.lines_per_burst - 1) / 2 * swath.line_interval_s
 
 
 def _secondary_sample(setup: BurstSetup, sample: Floats, difference_m: Floats) -> Floats:
@@ -239,7 +248,7 @@ def _form_block(
     kernels.deramp(
         secondary.lines(twin.first_line + first2, last2 - first2),
         table,
-        first2 * other.line_interval_s - _half_duration(setup),
+        first2 * other.line_interval_s - _half_duration(other),
         other.line_interval_s,
         re,
         im,
@@ -269,7 +278,7 @@ def _form_block(
             setup.geometry.height_half_m,
             setup.elevation,
             table,
-            shift - _half_duration(setup),
+            shift - _half_duration(other),
             other.line_interval_s,
             float(_secondary_sample(setup, np.array(0.0), np.array(0.0))) + setup.faults.range_shift_samples,
             swath.range_spacing_m,

@@ -473,6 +473,8 @@ def summarise(
             "measured_on_image": round(measured_looks(merged.power1, merged.valid), 2),
         },
         "bursts": [p.name for p in plan.bursts],
+        # Bursts whose dates were not pointed alike: what coherence they lose is not the ground's.
+        "doppler_gap_hz": {n: round(float(t.doppler_gap_hz.mean()), 1) for n, t in tiles.items()},
         "unsolved_heights": {n: t.unsolved for n, t in tiles.items() if t.unsolved},
         "esd": None
         if found is None

@@ -14,6 +14,7 @@ import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
+from armillary_insar.errors import Refusal
 from armillary_insar.safe import Burst, Product, SafeFiles, StateVectors, Swath, read_product
 from armillary_insar.simulator import orbits, tiff
 from armillary_insar.simulator.annotation import (
@@ -25,12 +26,16 @@ from armillary_insar.simulator.annotation import (
 )
 from armillary_insar.simulator.deformation import Floats, Mogi, Okada
 from armillary_insar.simulator.ground import ecef, geodetic, locate
+from armillary_insar.simulator.passes import find_pass
 from armillary_insar.simulator.scatter import Lattice, TruthCells, look, simulate_burst
 from armillary_insar.simulator.scene import Grid, Scene, made_up_elevation, make_scene
 
 AMPLITUDE = 74.0  # standard deviation of a real product's real and imaginary parts
 SCATTERERS_PER_SAMPLE = 1.3
 MARK = "Samples made by armillary-insar simulate"
+BURST_DELAY = timedelta(microseconds=1337)  # bursts never start in quite the same place
+ROOM_DEG = 0.03  # around the annotation's grid: high ground is seen nearer than it is
+MOST_APART_M = 1_500.0  # ranges of two orbits of one track
 Selection = dict[str, list[int]]  # subswath → burst indices
 
 CROP = (
@@ -75,16 +80,29 @@ class MadePair:
     truth: Path
 
 
-def make_pair(spec: PairSpec, out: Path, threads: int = 2, zipped: bool = False) -> MadePair:
-    """A complete pair from nothing: orbits, elevation, annotation, samples and truth."""
+def make_pair(
+    spec: PairSpec,
+    out: Path,
+    threads: int = 2,
+    zipped: bool = False,
+    orbit_files: tuple[Path, Path] | None = None,
+    elevation_file: Path | None = None,
+) -> MadePair:
+    """A complete pair from nothing: orbits and elevation, made up or given, annotation, samples and truth.
+
+    Given orbits decide the baseline, the direction and the exact time; the spec's date says which pass is meant.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    layouts = _layouts(spec)
-    vectors = _orbits(spec, layouts)
+    if orbit_files:
+        layouts, vectors = _on_given_orbits(spec, orbit_files)
+    else:
+        layouts = _layouts(spec)
+        vectors = _orbits(spec, layouts)
     guess = ecef(spec.latitude_deg, spec.longitude_deg, 0.0)
     eofs = tuple(orbits.write_eof(out, p.mission, p.epoch, v) for p, v in zip(layouts, vectors, strict=True))
     folders = [_write_empty(out, p, v, guess) for p, v in zip(layouts, vectors, strict=True)]
     products = [read_product(f) for f in folders]
-    scene = made_up_scene(spec, products[0])
+    scene = given_scene(spec, products[0], elevation_file) if elevation_file else made_up_scene(spec, products[0])
     elevation = write_elevation(out / "elevation.tif", scene)
     truth = fill(
         products[0],
@@ -229,7 +247,7 @@ def _layouts(spec: PairSpec) -> list[ProductLayout]:
         (-10.0, 11_781.0),
         first_burst_id=110_431,
     )
-    later = spec.start + timedelta(days=spec.days, microseconds=1337)  # bursts never start in quite the same place
+    later = spec.start + timedelta(days=spec.days) + BURST_DELAY
     second = replace(
         first,
         start=later,
@@ -239,18 +257,45 @@ def _layouts(spec: PairSpec) -> list[ProductLayout]:
     return [first, second]
 
 
+def _middle(spec: PairSpec) -> tuple[float, float]:
+    """The line and the sample of the common grid where the spec's place is."""
+    line = float(np.mean([s.first_line + s.bursts * s.burst_step / 2 for s in spec.swaths]))
+    return line, max(s.first_sample + s.samples for s in spec.swaths) / 2
+
+
 def _orbits(spec: PairSpec, layouts: list[ProductLayout]) -> list[StateVectors]:
     """Both orbits, each in seconds after its own product's epoch."""
-    middle_line = np.mean([s.first_line + s.bursts * s.burst_step / 2 for s in spec.swaths])
-    last = max(s.first_sample + s.samples for s in spec.swaths)
-    middle_range = spec.near_range_m + last / 2 * layouts[0].sample_m
-    starts = [(p.start - p.epoch).total_seconds() + float(middle_line) * LINE_INTERVAL_S for p in layouts]
+    middle_line, middle_sample = _middle(spec)
+    middle_range = spec.near_range_m + middle_sample * layouts[0].sample_m
+    starts = [(p.start - p.epoch).total_seconds() + middle_line * LINE_INTERVAL_S for p in layouts]
     # Orbit files give times to a microsecond: vectors lie on whole ones, so that file and simulation agree.
     first = orbits.orbit_over(spec.latitude_deg, spec.longitude_deg, middle_range, round(starts[0], 6), spec.ascending)
     target = ecef(spec.latitude_deg, spec.longitude_deg, 300.0)
     second = orbits.shifted(first, target, starts[0], spec.baseline_m, 0.4 * spec.baseline_m)
     # The same place at the same time of the pass; the bursts start 1.3 ms later.
     return [first, orbits.delayed(second, round(starts[1] - starts[0] - 1.1e-3, 6))]
+
+
+def _on_given_orbits(spec: PairSpec, files: tuple[Path, Path]) -> tuple[list[ProductLayout], list[StateVectors]]:
+    """Products laid out around the spec's place as two orbits pass it."""
+    moments = (spec.start, spec.start + timedelta(days=spec.days))
+    one, two = (find_pass(f, spec.latitude_deg, spec.longitude_deg, m) for f, m in zip(files, moments, strict=True))
+    if one.ascending != two.ascending or abs(one.range_m - two.range_m) > MOST_APART_M:
+        raise Refusal(
+            f"At the place the two orbits are not of one track: {one.range_m / 1000:.1f} km "
+            f"{'ascending' if one.ascending else 'descending'} and {two.range_m / 1000:.1f} km "
+            f"{'ascending' if two.ascending else 'descending'}.",
+            "Give two orbits of one relative orbit, and their days apart.",
+        )
+    middle_line, middle_sample = _middle(spec)
+    first, second = _layouts(replace(spec, ascending=one.ascending))
+    earlier = timedelta(seconds=middle_line * LINE_INTERVAL_S)
+    near_range_m = one.range_m - middle_sample * first.sample_m
+    layouts = [
+        replace(p, mission=seen.mission, start=seen.broadside - earlier + late, near_range_m=near_range_m)
+        for p, seen, late in ((first, one, timedelta()), (second, two, BURST_DELAY))
+    ]
+    return layouts, [seen.since(p.epoch) for p, seen in zip(layouts, (one, two), strict=True)]
 
 
 def made_up_scene(spec: PairSpec, reference: Product, relief_m: float = 500.0, step_deg: float = 1 / 1200) -> Scene:
@@ -265,6 +310,22 @@ def made_up_scene(spec: PairSpec, reference: Product, relief_m: float = 500.0, s
     cone = centre if spec.source == "mogi" else None
     elevation = made_up_elevation(grid, spec.seed, relief_m, cone=cone)
     return make_scene(grid, elevation, source(spec.source), centre, spec.coherence, spec.seed)
+
+
+def given_scene(spec: PairSpec, reference: Product, path: Path) -> Scene:
+    """The ground of an elevation file; refused where it does not reach under the whole product."""
+    grid, heights = read_grid(path)
+    lat = np.concatenate([s.grid.latitude_deg for s in reference.swaths.values()])
+    lon = np.concatenate([s.grid.longitude_deg for s in reference.swaths.values()])
+    has, needs = (grid.longitudes(), grid.latitudes()), (lon, lat)
+    if any(h.min() > n.min() - ROOM_DEG or h.max() < n.max() + ROOM_DEG for h, n in zip(has, needs, strict=True)):
+        wanted = [lon.min() - ROOM_DEG, lat.min() - ROOM_DEG, lon.max() + ROOM_DEG, lat.max() + ROOM_DEG]
+        raise Refusal(
+            f"{path.name} does not cover the scene.",
+            f"Give ellipsoidal heights from {', '.join(f'{w:.2f}' for w in wanted)} (west, south, east, north).",
+        )
+    centre = (float(np.mean([lat.min(), lat.max()])), float(np.mean([lon.min(), lon.max()])))
+    return make_scene(grid, heights, source(spec.source), centre, spec.coherence, spec.seed)
 
 
 def source(name: str) -> Mogi | Okada | None:
