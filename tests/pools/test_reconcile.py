@@ -13,7 +13,7 @@ from armillary.pools import define, store
 from armillary.pools import worker as workers
 from armillary.pools.fleet import Providers
 from armillary.pools.pool import Arrival
-from armillary.pools.reconcile import Reconciler
+from armillary.pools.reconcile import DOUBTED, LEFT_OVER, Reconciler
 from armillary.testing.memory import MemoryProvider
 from armillary.testing.world import CAPACITY, OWNER, TIME_TO_LIVE, algorithm
 
@@ -72,6 +72,32 @@ async def fleet(world, clock):
     fleet.clock = clock
     await fleet.put()
     return fleet
+
+
+async def test_what_came_after_it_was_given_up_is_cancelled_by_its_name(fleet):
+    await fleet.put(provider="ssh", ssh={"hosts": ["a"]}, workers={"min": 1, "max": 1})
+    fleet.provider.answers_late = True
+    await fleet.round()
+    [reference] = fleet.provider.living
+    assert await fleet.starts() == []
+    assert fleet.provider.stopped == []
+    await fleet.round()
+    assert fleet.provider.stopped == [(reference, False)]
+    async with fleet.world.database.transaction() as tx:
+        [ended] = await store.ended_starts(tx, "fleet", 5)
+    assert ended["reason"] == f"The controller did not answer in time. {LEFT_OVER}"
+    await fleet.round()
+    assert len(fleet.provider.stopped) == 1
+
+
+async def test_what_came_too_late_to_be_looked_for_is_not_asked_about_for_ever(fleet):
+    await fleet.put(provider="ssh", ssh={"hosts": ["a"]}, workers={"min": 1, "max": 1})
+    fleet.provider.answers_late = True
+    await fleet.round()
+    await fleet.put(provider="ssh", ssh={"hosts": ["a"]}, workers={"min": 0, "max": 1})
+    fleet.clock.advance(DOUBTED)
+    await fleet.round()
+    assert fleet.provider.stopped == []
 
 
 async def test_a_pool_grows_with_its_work_and_only_to_its_maximum(fleet):

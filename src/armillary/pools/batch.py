@@ -106,6 +106,7 @@ class BatchProvider:
         self._swept_at = float("-inf")
         self._seen: dict[UUID, Found] = {}
         self._fresh: dict[UUID, Found] = {}  # submitted since the last sweep began
+        self._sought: set[UUID] = set()  # those without a reference that the last sweep looked for by name
 
     async def start(self, requests: Sequence[StartRequest]) -> Mapping[UUID, str]:
         """Submit them, those whose ids follow one another as one array."""
@@ -128,8 +129,10 @@ class BatchProvider:
     async def check(self, starts: Sequence[Known]) -> Mapping[UUID, Found]:
         """What the system's list says, one question for all, asked again only after a while."""
         async with self._turn:
-            if any(one.reference is None for one in starts) or time.monotonic() - self._swept_at > self._sweep_seconds:
+            unnamed = {one.start for one in starts if one.reference is None}
+            if unnamed - self._sought or time.monotonic() - self._swept_at > self._sweep_seconds:
                 await self._sweep(starts)
+                self._sought = unnamed
         return {one.start: self._seen[one.start] for one in starts if one.start in self._seen}
 
     async def _submit(self, part: Sequence[StartRequest]) -> dict[UUID, str]:

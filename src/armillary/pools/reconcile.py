@@ -31,6 +31,8 @@ from armillary.pools.providers.local import machine
 SINGLETON = "pools"
 REGISTER_WITHIN = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(minutes=5)
+DOUBTED = timedelta(hours=1)  # for so long what was to be started and never answered is looked for
+LEFT_OVER = "It came all the same, after it was given up, and was cancelled."
 
 _log = log.get("pools")
 
@@ -65,16 +67,19 @@ class Reconciler:
             await worker.expire(tx, self.settings.time_to_live)
             await judge.judge(tx)
             await pause.hold_paused(tx)
-            starts = await store.starts(tx)
-        look = await self.providers.look(starts)
+            starts, doubtful = await store.starts(tx), await store.doubtful(tx, DOUBTED)
+        look = await self.providers.look([*starts, *doubtful])
+        leftovers = left_over(doubtful, look)
         async with self.database.transaction() as tx:
             await _check(tx, epoch)
             await settle(tx, starts, look)
+            await store.note_leftovers(tx, [start.id for start in leftovers], LEFT_OVER)
             fleets = await _fleets(tx, look.problems)
             plans = [decide(fleet) for fleet in fleets]
             for fleet, change in zip(fleets, plans, strict=True):
                 await store.decided(tx, fleet.pool.id, change.wanted, change.reason)
             overdue = await _overdue(tx, fleets)
+        await self._stop(leftovers, force=False)
         for start, force in overdue:
             await self._stop([start], force=force)
         for fleet, change in zip(fleets, plans, strict=True):
@@ -168,6 +173,12 @@ def decide(fleet: Fleet) -> Plan:
             change, start=0, reason=f"{change.reason} The last ended before they registered; it waits a while."
         )
     return replace(change, reason=f"{change.reason} {fleet.problem}".strip())
+
+
+def left_over(doubtful: Sequence[Start], look: Look) -> list[Start]:
+    """Of starts that were given up, those that their provider has all the same; their tokens are void, they only take room."""
+    found = [(start, look.found[start.id]) for start in doubtful if start.id in look.found]
+    return [replace(start, reference=one.reference) for start, one in found if one.state in ("pending", "running")]
 
 
 async def settle(tx: Transaction, starts: Sequence[Start], look: Look) -> None:

@@ -313,6 +313,27 @@ async def starts(tx: Transaction, pool: str | None = None) -> list[Start]:
     )
 
 
+async def doubtful(tx: Transaction, within: timedelta) -> list[Start]:
+    """What was to be started elsewhere and ended lately without a word from it: a submission that timed out may come yet."""
+    return await tx.all(
+        Start,
+        f"""select {_START.replace("start.reference", "null as reference")}
+            from worker_start as start left join worker on worker.id = start.worker_id
+            where start.ended_at > armillary_now() - %s and start.worker_id is null and start.provider <> 'local'
+            order by start.started_at, start.id""",
+        [within],
+    )
+
+
+async def note_leftovers(tx: Transaction, starts: Sequence[UUID], said: str) -> None:
+    """Say of starts that were thought to have ended what became of them, once."""
+    await tx.execute(
+        """update worker_start set reason = concat_ws(' ', nullif(reason, ''), %(said)s::text)
+           where id = any(%(starts)s) and position(%(said)s in coalesce(reason, '')) = 0""",
+        {"starts": list(starts), "said": said},
+    )
+
+
 async def ended_starts(tx: Transaction, pool: str, limit: int) -> list[Row]:
     """The last that ended, newest first."""
     return await tx.rows(

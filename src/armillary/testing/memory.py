@@ -17,13 +17,17 @@ class MemoryProvider:
         self.said: dict[str, tuple[StartState, str]] = {}  # state and note, where they are not plain running
         self.is_broken = False
         self.is_silent = False
+        self.answers_late = False  # it starts what is wished, and nobody hears of it
         self._numbers = count(1)
 
     async def start(self, requests: Sequence[StartRequest]) -> Mapping[UUID, str]:
         """Remember them."""
         if self.is_broken:
             raise TransientError("There is no room.", "Try later.")
-        return {request.start: self._remember(request) for request in requests}
+        started = {request.start: self._remember(request) for request in requests}
+        if self.answers_late:
+            raise TransientError("The controller did not answer in time.")
+        return started
 
     async def stop(self, references: Sequence[str], *, force: bool = False) -> None:
         """Forget them."""

@@ -13,8 +13,10 @@ import pytest
 
 from armillary.algorithms.algorithm import Resources
 from armillary.base.errors import TransientError
-from armillary.pools.provider import StartRequest
+from armillary.base.ids import new_id
+from armillary.pools.provider import Known, StartRequest, consecutive
 from armillary.pools.providers import flux, lsf, pbs, slurm
+from armillary.pools.shell import Shell
 from armillary.testing.conformance.pool_provider import PoolProviderConformance
 
 # One program for all: it keeps jobs in a folder, and prints as the program whose name it is called by.
@@ -104,6 +106,24 @@ class TestRecordedProviders(PoolProviderConformance):
 
     async def reborn(self, provider):
         return self.make()
+
+
+async def test_what_has_no_name_is_looked_for_at_once_and_then_as_often_as_anything(programs, tmp_path, monkeypatch):
+    provider = lsf.make({"check_every": "1h", "command": ["sh", "-c", "exec sleep 600", "worker"]}, tmp_path / "pool")
+    asked = []
+
+    async def listed(shell, words, *rest):
+        asked.append(words[0])
+        return ""
+
+    monkeypatch.setattr(Shell, "run", listed)
+    first, second = consecutive(new_id(), 2)
+    for _ in range(3):
+        assert await provider.check([Known(first, None)]) == {}
+    assert asked == ["bjobs"]
+    await provider.check([Known(first, None), Known(second, None)])
+    await provider.check([Known(second, None)])
+    assert asked == ["bjobs", "bjobs"]
 
 
 # What the manuals show -----------------------------------------------------------------------------------------

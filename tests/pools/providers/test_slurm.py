@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -14,11 +15,16 @@ import psutil
 import pytest
 
 from armillary.algorithms.algorithm import Resources
+from armillary.base.settings import Settings
 from armillary.client import auth
 from armillary.client.client import Client
+from armillary.pools import define, shell, store
+from armillary.pools.fleet import Providers
 from armillary.pools.provider import Known
 from armillary.pools.providers import slurm as provider_file
+from armillary.pools.reconcile import LEFT_OVER, Reconciler
 from armillary.testing.conformance.pool_provider import PoolProviderConformance
+from armillary.testing.world import OWNER
 
 TINY = Resources(0.5, 50 * 2**20, 2**20, 0)
 
@@ -238,6 +244,45 @@ def _reference(instance, worker):
 
 def _holder(instance, job):
     return instance.job(job)["attempts"][-1]["worker_id"]
+
+
+LATE = """\
+#!/bin/sh
+{sbatch} "$@" > {folder}/said
+exec sleep 60
+"""
+
+
+async def test_what_slurm_queued_though_sbatch_was_not_heard_is_cancelled_by_its_name(
+    slurm, world, tmp_path, monkeypatch
+):
+    late = tmp_path / "sbatch"
+    late.write_text(LATE.format(sbatch=shutil.which("sbatch"), folder=tmp_path))
+    late.chmod(0o755)
+    monkeypatch.setenv("SLURM_CONF", str(slurm.config))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(shell, "PATIENCE_SECONDS", 3.0)
+    options = {"check_every": "1h", "command": ["sh", "-c", "exec sleep 600", "worker"]}
+    document = {"kind": "pool", "id": "late", "provider": "slurm", "slurm": options, "workers": {"min": 2, "max": 2}}
+    async with world.database.transaction() as tx:
+        await define.put(tx, OWNER, document, 1)
+    providers = Providers(lambda _kind, _pool, given: provider_file.make(given, tmp_path / "pool"))
+    reconciler = Reconciler(world.database, providers, Settings().pools, lambda: "http://127.0.0.1:7117")
+    await reconciler.round()
+    queued = (tmp_path / "said").read_text().strip()
+    assert queued in slurm.queue(), "the controller has it, and we were not told"
+    late.unlink()  # heard again, from here on
+    async with world.database.transaction() as tx:
+        assert await store.starts(tx) == []
+        await define.put(tx, OWNER, document | {"workers": {"min": 0, "max": 2}}, 2)
+    deadline = time.monotonic() + 60
+    while queued in slurm.queue():
+        assert time.monotonic() < deadline, slurm.queue()
+        await reconciler.round()
+    async with world.database.transaction() as tx:
+        ended = await store.ended_starts(tx, "late", 5)
+    assert [row["reason"].endswith(LEFT_OVER) for row in ended] == [True, True]
+    assert list((tmp_path / "pool").glob("*.token")) == []
 
 
 def test_a_server_that_dies_between_submission_and_record_finds_its_worker_again(instance, slurm):
