@@ -210,6 +210,37 @@ async def test_two_rules_share_one_job_and_each_firing_has_it(catalogue, databas
     await react()
     [first], [second] = await firings(database, "first"), await firings(database, "second")
     assert first["job_id"] == second["job_id"]
+    first, second = sorted((first, second), key=lambda one: one["outcome"] == "shared")
+    assert (first["outcome"], first["reason"]) == ("submitted", "Complete.")
+    assert second["outcome"] == "shared"
+    assert second["reason"] == (
+        f"Complete. Job {first['job_id']} does the same work and is queued. So says twins: reuse."
+    )
+    async with database.transaction() as tx:
+        told = await tx.rows("select detail from event where kind = 'firing.submitted' order by at")
+    assert sorted(one["detail"]["outcome"] for one in told) == ["shared", "submitted"]
+
+
+async def test_a_firing_whose_work_is_done_already_says_by_which_job(catalogue, database, react):
+    await catalogue.collections("a")
+    await catalogue.algorithm(inputs={"a": {}})
+    rule = {"kind": "rule", "when": {"a": {"collection": "a"}}, "then": {"run": "noop"}}
+    await catalogue.apply(rule | {"id": "first"})
+    await catalogue.granule("a", "one")
+    await react()
+    async with database.transaction() as tx:
+        await tx.execute("delete from job_queue")
+        await tx.execute("set local session_replication_role = replica")
+        await tx.execute("update job set state = 'succeeded'")
+    await catalogue.apply(rule | {"id": "second"})
+    async with database.transaction() as tx:
+        await define.backfill(tx, OWNER, "second", dry_run=False)
+    await react()
+    [first], [second] = await firings(database, "first"), await firings(database, "second")
+    assert (second["outcome"], second["job_id"]) == ("reused", first["job_id"])
+    assert (
+        f"Job {first['job_id']} did the same work and its products are here. So says twins: reuse." in second["reason"]
+    )
 
 
 async def test_a_rule_applied_backwards_fires_for_what_is_there(catalogue, database, react):

@@ -81,6 +81,7 @@ def firings(context: Context, rule_id: str, wanted: str | None, limit: int, as_j
                 ("missing", lambda row: ", ".join(map(str, row.get("missing") or []))),
                 ("due", lambda row: when(row.get("due_at"))),
                 ("job", lambda row: row.get("job_id") or row.get("job")),
+                ("which was", "outcome"),
                 ("reason", "reason"),
             ],
             as_json=as_json,

@@ -21,8 +21,9 @@ from armillary.deliveries import send
 from armillary.granules import find
 from armillary.granules.granule import Granule, Reference
 from armillary.jobs import submit
+from armillary.jobs.job import Submission
 from armillary.rules import match, store
-from armillary.rules.firing import Decision, FiringState, decide, key
+from armillary.rules.firing import Decision, FiringState, decide, explained, key
 from armillary.rules.match import Bound
 from armillary.rules.rule import Role, Rule, read
 
@@ -238,30 +239,32 @@ async def _settle(tx: Transaction, rule: Rule, row: Row, firings: Sequence[_Open
         return []
     decisions = {one.id: decide(rule, one.bound, one.members, one.created_at, one.now) for one in firings}
     ready = [one for one in firings if decisions[one.id].state == FiringState.SUBMITTED]
-    jobs: dict[UUID, UUID | None] = {}
+    made: dict[UUID, Submission | None] = {}
     for one, outcome in zip(ready, await tx.together(lambda part: _act(tx, rule, row, part), ready), strict=True):
         if isinstance(outcome, ArmillaryError):
             decisions[one.id] = Decision(FiringState.REFUSED, str(outcome), decisions[one.id].missing)
-        else:
-            jobs[one.id] = outcome
-    await store.settle(tx, [(one.id, decisions[one.id], jobs.get(one.id)) for one in firings])
-    await events.emit_many(tx, [_event(rule, row, one, decisions[one.id], jobs.get(one.id)) for one in firings])
+        elif outcome is not None:
+            made[one.id] = outcome
+            decisions[one.id] = explained(decisions[one.id], outcome, rule.action.twins)
+    await store.settle(tx, [(one.id, decisions[one.id], made.get(one.id)) for one in firings])
+    await events.emit_many(tx, [_event(rule, row, one, decisions[one.id], made.get(one.id)) for one in firings])
     return [one for one in firings if decisions[one.id].state == FiringState.WAITING]
 
 
-def _event(rule: Rule, row: Row, firing: _Open, decision: Decision, job: UUID | None) -> dict[str, Any]:
+def _event(rule: Rule, row: Row, firing: _Open, decision: Decision, made: Submission | None) -> dict[str, Any]:
     return {
         "subject": f"firing:{firing.id}",
         "version": firing.version,
         "kind": f"firing.{decision.state}",
         "actor": f"rule:{rule.id}",
         "group": row["group"],
-        "detail": {"rule": rule.id, "reason": decision.reason, "job": str(job) if job else None},
+        "detail": {"rule": rule.id, "reason": decision.reason, "job": str(made.job.id) if made else None}
+        | ({"outcome": made.outcome} if made else {}),
     }
 
 
-async def _act(tx: Transaction, rule: Rule, row: Row, firings: Sequence[_Open]) -> list[UUID | None]:
-    """Do what the rule says for each; the jobs that were submitted or shared."""
+async def _act(tx: Transaction, rule: Rule, row: Row, firings: Sequence[_Open]) -> list[Submission | None]:
+    """Do what the rule says for each; what its submissions came to."""
     actor = Actor(f"rule:{rule.id}", row["group"], kind="system")
     if rule.action.deliver:
         role = rule.action.role or rule.keys[0].name
@@ -285,7 +288,7 @@ async def _act(tx: Transaction, rule: Rule, row: Row, firings: Sequence[_Open]) 
         )
         for one in firings
     ]
-    return [submitted.job.id for submitted in await submit.submit_many(tx, actor, requests)]
+    return [*await submit.submit_many(tx, actor, requests)]
 
 
 async def referred(tx: Transaction, references: Sequence[Reference]) -> set[Reference]:

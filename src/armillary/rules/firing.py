@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from armillary.granules.granule import Granule
+from armillary.jobs.job import Submission
 from armillary.rules.match import Bound, is_complete
 from armillary.rules.rule import Rule
 
@@ -43,6 +44,7 @@ class Firing:
     group: str
     created_at: datetime
     submitted_at: datetime | None
+    outcome: str | None = None  # of the submission: submitted, shared or reused
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,13 @@ def decide(rule: Rule, bound: Bound, members: Members, created_at: datetime, now
     return Decision(
         FiringState.WAITING, f"Waits for {_listed([role.name for role in waiting])}.", names, min(due, default=None)
     )
+
+
+def explained(decision: Decision, submission: Submission, twins: str) -> Decision:
+    """The decision, with the reason why there is no job of its own where another does the work or did."""
+    if submission.outcome == "submitted":
+        return decision
+    return replace(decision, reason=f"{decision.reason} {submission.reason} So says twins: {twins}.")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -8,10 +8,11 @@ from uuid import UUID
 from armillary.accounts.permit import VISIBLE
 from armillary.base.db import Row, Transaction, jsonb
 from armillary.granules.granule import Reference
+from armillary.jobs.job import Submission
 from armillary.rules.firing import Decision, Firing
 
 _FIRING = """id, rule, rule_version, key, version, state, reason, due_at, job_id, missing, late, "group", created_at,
-    submitted_at"""
+    submitted_at, outcome"""
 
 Place = tuple[UUID, str, str, str, int]  # firing, role, collection, granule, revision
 
@@ -137,8 +138,8 @@ async def bind(tx: Transaction, places: Sequence[Place]) -> None:
         )
 
 
-async def settle(tx: Transaction, settled: Sequence[tuple[UUID, Decision, UUID | None]]) -> None:
-    """Store the decisions on firings, and the jobs that they led to."""
+async def settle(tx: Transaction, settled: Sequence[tuple[UUID, Decision, Submission | None]]) -> None:
+    """Store the decisions on firings, and what their submissions came to."""
     rows = [
         {
             "id": str(firing),
@@ -146,15 +147,16 @@ async def settle(tx: Transaction, settled: Sequence[tuple[UUID, Decision, UUID |
             "reason": decision.reason,
             "missing": decision.missing,
             "due_at": decision.due_at and decision.due_at.isoformat(),
-            "job": job and str(job),
+            "job": submission and str(submission.job.id),
+            "outcome": submission and submission.outcome,
         }
-        for firing, decision, job in settled
+        for firing, decision, submission in settled
     ]
     await tx.execute(
         """update firing set state = s.state, reason = s.reason, missing = s.missing, due_at = s.due_at, job_id = s.job,
-               version = version + 1, submitted_at = case when s.state = 'submitted' then armillary_now() end
+               outcome = s.outcome, version = version + 1, submitted_at = case when s.state = 'submitted' then armillary_now() end
            from jsonb_to_recordset(%s) as s
-               (id uuid, state text, reason text, missing text[], due_at timestamptz, job uuid)
+               (id uuid, state text, reason text, missing text[], due_at timestamptz, job uuid, outcome text)
            where firing.id = s.id""",
         [jsonb(rows)],
     )

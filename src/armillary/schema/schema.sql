@@ -216,6 +216,8 @@ CREATE TABLE public.firing (
     "group" text NOT NULL,
     created_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
     submitted_at timestamp with time zone,
+    outcome text,
+    CONSTRAINT firing_outcome_check CHECK ((outcome = ANY (ARRAY['submitted'::text, 'shared'::text, 'reused'::text]))),
     CONSTRAINT firing_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'submitted'::text, 'refused'::text, 'expired'::text])))
 );
 
