@@ -80,6 +80,10 @@ def test_polynomials_of_a_full_burst_are_exact_to_two_micrometres() -> None:
     assert error[3] < 2e-6, "range difference, m: 0.45 mrad at a baseline of 160 m and heights of 4 km"
     assert error[2] < 2e-8, "azimuth time, s: 1e-5 lines"
     assert error[:2].max() < 1e-2, "place in the elevation, arc seconds"
+    lines, samples = np.arange(3.0, 1500, 131), np.arange(9.0, 26_800, 977)
+    y, x = np.meshgrid(lines, samples, indexing="ij")
+    apart = geometry.grid_at_middle(lines, samples) - geometry.at(y, x, np.full(y.shape, geometry.height_mid_m))
+    assert np.abs(apart).max() < 1e-8, "the grid's way is the points'"
 
 
 def test_flat_earth_fringes_follow_the_baseline(still_prepared: tuple[Job, Prepared]) -> None:

@@ -204,8 +204,8 @@ def _empty_tile(setup: BurstSetup, mosaic: Mosaic) -> Tile:
 
 def _local_doppler(setup: BurstSetup, lines: Floats, samples: Floats) -> tuple[Floats, Floats]:
     """f_DC of both dates at cell centres: times 2π and a timing error, the phase error of misregistration."""
-    y, x = np.meshgrid(lines, samples, indexing="ij")
-    _, _, time2, difference = setup.geometry.at(y, x, np.full(y.shape, setup.geometry.height_mid_m))
+    _, _, time2, difference = setup.geometry.grid_at_middle(lines, samples)
+    y, x = lines[:, None], samples[None, :]
     swath, other = setup.pair.swath, setup.pair.secondary_swath
     one = setup.reference_carrier.frequency_hz(y * swath.line_interval_s - _half_duration(swath), x)
     two = setup.carrier.frequency_hz(time2 - _half_duration(other), _secondary_sample(setup, x, difference))

@@ -17,15 +17,14 @@ from xml.sax.saxutils import escape
 import numpy as np
 import rasterio
 
-from armillary_insar.browse import write_browse
 from armillary_insar.elevation import Elevation
 from armillary_insar.errors import Refusal
 from armillary_insar.geocode import MapGrid
 from armillary_insar.job import Job
 from armillary_insar.pairing import PairPlan
 from armillary_insar.process import Prepared, files_in, find_safe, identify, prepare
-from armillary_insar.products import NOT_APPLIED, SIGN, Layers, stac_item, write_layers, write_netcdf
-from armillary_insar.viewing import cube_axes, viewing
+from armillary_insar.products import NOT_APPLIED, SIGN, Layers, stac_item
+from armillary_insar.writing import write_files
 
 RUNTIMES = ("podman", "docker", "apptainer")
 MERGED = "merged"
@@ -282,19 +281,8 @@ def publish(job: Job, prepared: Prepared, work: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     lon, lat = np.array(prepared.footprint).T
-    axes = cube_axes((lon.min(), lat.min(), lon.max(), lat.max()))
-    h, y, x = np.meshgrid(axes[2], axes[0], axes[1], indexing="ij")
-    write_layers(folder, grid, layers, identity)
-    write_netcdf(
-        folder / f"{identity.product_id}.nc",
-        grid,
-        layers,
-        identity,
-        axes,
-        viewing(y, x, h, *prepared.polynomials),
-        quality,
-    )
-    write_browse(folder / "browse.png", grid, layers, identity)
+    bounds = (lon.min(), lat.min(), lon.max(), lat.max())
+    write_files(folder, grid, layers, identity, prepared.polynomials, bounds, quality, job.threads)
     (folder / "quality.json").write_text(json.dumps(quality, indent=2))
     item = stac_item(identity, prepared.footprint, quality, {"engine": job.parameters.container})
     (folder / "granule.json").write_text(json.dumps(item, indent=2))

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from armillary_insar import esd, geocode
-from armillary_insar.browse import write_browse
 from armillary_insar.elevation import Elevation, read_elevation
 from armillary_insar.errors import Refusal
 from armillary_insar.geometry import Window, geo2rdr, rdr2geo
@@ -31,12 +30,11 @@ from armillary_insar.products import (
     Identity,
     Layers,
     stac_item,
-    write_layers,
-    write_netcdf,
 )
 from armillary_insar.safe import Product, SafeFiles, StateVectors, read_product
 from armillary_insar.unwrap import goldstein, unwrap
-from armillary_insar.viewing import cube_axes, viewing
+from armillary_insar.viewing import viewing
+from armillary_insar.writing import write_files
 
 REDO_SHIFT_LINES = 0.05  # a larger timing error is resampled away instead of corrected in phase
 DEM_MARGIN_DEG = 0.1
@@ -340,20 +338,16 @@ def finish(
     watch.lap("unwrap")
     job.progress(0.92, "geocode", f"{p.posting_arcsec} arc seconds")
     lon, lat = np.array(prepared.footprint).T
-    grid = geocode.map_grid((lon.min(), lat.min(), lon.max(), lat.max()), p.posting_arcsec)
+    bounds = (lon.min(), lat.min(), lon.max(), lat.max())
+    grid = geocode.map_grid(bounds, p.posting_arcsec)
     layers = map_layers(prepared, merged, filtered, unwrapped, components, grid, job.threads)
     watch.lap("geocode")
     identity = identify(job, prepared)
     folder = job.folder / "outputs" / "interferogram" / identity.product_id
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    axes = cube_axes((lon.min(), lat.min(), lon.max(), lat.max()))
-    h, y, x = np.meshgrid(axes[2], axes[0], axes[1], indexing="ij")
-    cubes = viewing(y, x, h, *prepared.polynomials)
     quality = summarise(prepared, tiles, merged, unwrapped, filtered, found, shift, looks)
-    write_layers(folder, grid, layers, identity)
-    write_netcdf(folder / f"{identity.product_id}.nc", grid, layers, identity, axes, cubes, quality)
-    write_browse(folder / "browse.png", grid, layers, identity)
+    write_files(folder, grid, layers, identity, prepared.polynomials, bounds, quality, job.threads)
     watch.lap("products")
     quality["seconds"] = watch.stages
     (folder / "quality.json").write_text(json.dumps(quality, indent=2))
