@@ -6,12 +6,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import uvicorn
 
 from armillary import __version__, app
@@ -19,15 +17,16 @@ from armillary.accounts import authenticate
 from armillary.accounts.actor import Actor
 from armillary.algorithms import register
 from armillary.base import home, log, postgres, servers
+from armillary.base.clock import utc_now
 from armillary.base.db import Database
-from armillary.base.errors import ArmillaryError, TransientError
+from armillary.base.errors import TransientError
 from armillary.base.http import Context
 from armillary.base.ids import new_id
 from armillary.base.links import Links
+from armillary.base.loops import Loops
 from armillary.base.migrate import migrate
 from armillary.base.settings import Settings
 from armillary.base.storage import Store, read_or_make_secret
-from armillary.base.wakes import WORK
 from armillary.definitions import apply
 from armillary.deliveries import send
 from armillary.granules import collect, retire
@@ -38,12 +37,13 @@ from armillary.pools.pool import default_document
 from armillary.pools.reconcile import SINGLETON, Reconciler
 from armillary.rules import fire, schedule
 from armillary.rules.fire import Rules
+from armillary.watchdog.watch import Watch
 
-RETRY_SECONDS = 1.0
 COLLECT_SECONDS = 60.0
 RETAIN_SECONDS = 300.0  # each round asks every collection that does not keep all for what it has too much
 TICK_SECONDS = 1.0
 TALLY_SECONDS = 5.0
+TELL_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 5.0
 DRAIN = timedelta(seconds=45)
 
@@ -62,7 +62,7 @@ class Server:
         self.store = Store(settings.store.url or str(settings.home / "store"), settings.store.options)
         self.url = ""
         self._stopping = asyncio.Event()
-        self._loops: dict[str, asyncio.Task[None]] = {}
+        self._loops = Loops(self.database.wakes)
         providers = Providers(maker(settings.home))
         self._pools = Reconciler(self.database, providers, settings.pools, lambda: self.url)
 
@@ -110,48 +110,36 @@ class Server:
         return web
 
     def _start_loops(self) -> None:
-        self._loop("beat", self._beat, servers.BEAT.total_seconds())
+        loop = self._loops.add
+        loop("beat", self._beat, servers.BEAT.total_seconds())
+        loop("tell", self._tell, TELL_SECONDS)
         if self.settings.database.dsn is None:
-            self._loop("database", self._revive, TICK_SECONDS)
+            loop("database", self._revive, TICK_SECONDS)
         if "reactor" in self.roles:
             rules = Rules()
-            self._loop("rules", lambda: fire.react(self.database, rules), wakes=True)
-            self._loop("deliveries", lambda: send.react(self.database), wakes=True)
-            self._loop("timers", lambda: self.database.retry(lambda tx: schedule.tick(tx, rules)), TICK_SECONDS)
+            loop("rules", lambda: fire.react(self.database, rules), wakes=True)
+            loop("deliveries", lambda: send.react(self.database), wakes=True)
+            loop("timers", lambda: self.database.retry(lambda tx: schedule.tick(tx, rules)), TICK_SECONDS)
         if "pools" in self.roles:
-            self._loop("pools", self._reconcile, TICK_SECONDS)
+            loop("pools", self._reconcile, TICK_SECONDS)
         if "watchdog" in self.roles:
-            self._loop("collector", self._collect, COLLECT_SECONDS)
-            self._loop("retention", self._retain, RETAIN_SECONDS)
-            self._loop("deadlines", lambda: deadline.sweep(self.database), TICK_SECONDS)
-            self._loop("tally", self._tally, TALLY_SECONDS)
-            self._loop("partitions", self._make_partitions, 3600.0)
-
-    def _loop(
-        self, name: str, work: Callable[[], Awaitable[Any]], every_seconds: float = 0.0, *, wakes: bool = False
-    ) -> None:
-        self._loops[name] = asyncio.create_task(self._repeat(name, work, every_seconds, wakes), name=name)
-
-    async def _repeat(self, name: str, work: Callable[[], Awaitable[Any]], every_seconds: float, wakes: bool) -> None:
-        """Do it again and again: at once while there is work, on a wake, or after a while. Failures are logged."""
-        while True:
-            since = self.database.wakes.count(WORK)
-            try:
-                busy = bool(await work()) and wakes
-            except Exception as error:  # noqa: BLE001  a loop that ends would leave a server that looks alive and is not
-                level = _log.warning if isinstance(error, TransientError) else _log.error
-                known = isinstance(error, ArmillaryError | psycopg.Error)
-                level("loop failed; it goes on", loop=name, reason=str(error), exc_info=None if known else error)
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            if wakes and not busy:
-                await self.database.wakes.wait(WORK, since)
-            elif not wakes:
-                await asyncio.sleep(every_seconds)
+            loop("collector", self._collect, COLLECT_SECONDS)
+            loop("retention", self._retain, RETAIN_SECONDS)
+            loop("deadlines", lambda: deadline.sweep(self.database), TICK_SECONDS)
+            loop("tally", self._tally, TALLY_SECONDS)
+            loop("partitions", self._make_partitions, 3600.0)
+            watch = Watch(self.database, self.store, self.settings)
+            loop("watch", lambda: watch.round(self.id), TICK_SECONDS)
 
     async def _beat(self) -> None:
         async with self.database.transaction() as tx:
             await servers.beat(tx, self.id, self.settings.pools.time_to_live, is_web="web" in self.roles)
+
+    async def _tell(self) -> None:
+        folders = [self.settings.home, *([self.store.root] if self.store.root else [])]
+        disks = await asyncio.to_thread(servers.disks, folders)
+        async with self.database.transaction() as tx:
+            await servers.tell(tx, self.id, {"loops": self._loops.told(), "disks": disks}, utc_now())
 
     async def _revive(self) -> None:
         """Start the embedded PostgreSQL again if it was killed, or if its disk was full and is no longer."""
@@ -201,14 +189,12 @@ class Server:
     async def _stop(self, web: "_Web | None") -> None:
         _log.info("stopping")
         if "pools" in self.roles:
-            self._loops["pools"].cancel()
+            self._loops.cancel("pools")
             # Workers finish or hand back, while the web server still listens to them.
             await self._pools.stop_all(DRAIN)
         if web:
             await web.stop()
-        for task in self._loops.values():
-            task.cancel()
-        await asyncio.gather(*self._loops.values(), return_exceptions=True)
+        await self._loops.stop()
         home.withdraw(self.settings.home)
         with contextlib.suppress(TransientError):
             async with self.database.transaction() as tx:

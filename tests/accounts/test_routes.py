@@ -14,9 +14,14 @@ from armillary.definitions import apply
 from armillary.rules import fire
 from armillary.rules.fire import Rules
 from armillary.testing.world import OWNER, World
+from armillary.watchdog import watch
+from armillary.watchdog.finding import Finding
 
 # Sign-in asks for a code; the style sheet is what its refusal looks like.
-OPEN = {("GET", "/health"): 200, ("GET", "/sign-in"): 422, ("GET", "/style.css"): 200, ("GET", "/favicon.ico"): 307}
+OPEN = {
+    ("GET", "/health"): 200, ("GET", "/ready"): 200, ("GET", "/sign-in"): 422, ("GET", "/style.css"): 200,
+    ("GET", "/favicon.ico"): 307,
+}  # fmt: skip
 
 
 def routes(application):
@@ -96,6 +101,8 @@ async def test_another_group_sees_and_changes_nothing(world, ask, tmp_path):
     while await fire.react(world.database, Rules()):
         pass
     async with world.database.transaction() as tx:
+        await watch.record(tx, "stuck", [Finding(f"job:{job}", "warning", "hidden-reason")])
+        finding = await tx.value("select id from finding")
         eve = await stranger(tx)
     names = {
         "collection": "scene", "granule": "hidden-scene", "item": "hidden-scene", "job": str(job), "number": "1", "pool": "default",
@@ -103,6 +110,7 @@ async def test_another_group_sees_and_changes_nothing(world, ask, tmp_path):
         "kind": "rule", "id": "hidden-rule", "operation": str(job), "algorithm": "stats", "sha256": "0" * 64,
         "path:path": "data.bin", "key:path": await first_key(world), "token": str(job),
         "asset:path": "data",
+        "finding": str(finding),
     }  # fmt: skip
     free = {"cpu": 1, "memory_bytes": 1, "disk_bytes": 1}
     bodies = {

@@ -70,7 +70,7 @@ async def swept_away(world, clock):
 
 async def findings(world):
     """What doctor says, apart from wakes: no reactor runs here."""
-    found = (await doctor.examine(world.database, world.store, checksums=True)).findings
+    found = (await doctor.examine(world.database, world.store, checksums=True)).flaws
     return [one for one in found if one.check != "wakes"]
 
 

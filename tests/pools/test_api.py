@@ -263,7 +263,7 @@ async def test_a_server_that_dies_as_it_keeps_a_folder_leaves_nothing_for_good(f
     clock.advance(timedelta(hours=1))
     assert await kept.collect(face.world.database, face.world.store) == 1
     assert [key async for key, _ in face.world.store.list("kept")] == []
-    assert "kept" not in {one.check for one in (await doctor.examine(face.world.database, face.world.store)).findings}
+    assert "kept" not in {one.check for one in (await doctor.examine(face.world.database, face.world.store)).flaws}
 
 
 async def test_a_worker_acts_for_itself_alone(face):

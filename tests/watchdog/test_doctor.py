@@ -28,7 +28,7 @@ async def catalogue(database, tmp_path, clock):
 async def named(catalogue, **options):
     report = await doctor.examine(catalogue.database, catalogue.store, **options)
     assert set(report.looked_at) == set(doctor.CHECKS)
-    return {finding.check for finding in report.findings}
+    return {flaw.check for flaw in report.flaws}
 
 
 async def sql(catalogue, *statements):

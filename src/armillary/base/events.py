@@ -8,6 +8,7 @@ from armillary.base.db import Transaction, jsonb
 from armillary.base.wakes import WORK
 
 MAX_BACKOFF = timedelta(minutes=5)
+MANY_TRIES = 5  # a wake that has failed so often will not be done by itself
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,16 @@ async def failed(tx: Transaction, wake: Wake, reason: str) -> None:
         "update wake set tries = tries + 1, error = %s, due_at = armillary_now() + %s where id = %s",
         [reason, pause, wake.id],
     )
+
+
+async def late(tx: Transaction, after: timedelta) -> dict[str, int]:
+    """How many wakes of each consumer nobody has done for so long after they were due, or that fail again and again."""
+    rows = await tx.rows(
+        """select consumer, count(*) as number from wake
+           where due_at < armillary_now() - %s or tries > %s group by consumer""",
+        [after, MANY_TRIES],
+    )
+    return {row["consumer"]: row["number"] for row in rows}
 
 
 async def history(tx: Transaction, subject: str, limit: int = 200) -> list[dict[str, Any]]:

@@ -1,18 +1,37 @@
 """The servers of one database: that each lives, since when workers reach them, and what only one of them may do."""
 
 import os
+import shutil
 import socket
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psutil
 
-from armillary.base.db import Transaction
+from armillary.base.db import Transaction, jsonb
 from armillary.base.errors import Conflict
 
 BEAT = timedelta(seconds=1)
 LONGEST_GAP = timedelta(seconds=5)
 SINGLETON_LASTS = timedelta(seconds=10)
+SILENT = timedelta(seconds=10)  # a server that has not said for this long that it lives is not counted any more
+
+
+@dataclass(frozen=True)
+class Living:
+    """A server that lives. `told`: its loops' turns, its disks, and by how many seconds its clock is ahead."""
+
+    id: UUID
+    host: str
+    pid: int
+    roles: Sequence[str]
+    version: str
+    started_at: datetime
+    told: Mapping[str, Any]
 
 
 async def enter(tx: Transaction, server: UUID, roles: list[str], version: str) -> None:
@@ -42,6 +61,45 @@ async def beat(tx: Transaction, server: UUID, time_to_live: timedelta, *, is_web
                    since = case when beat_at < armillary_now() - %s then armillary_now() else since end""",
             [gap(time_to_live)],
         )
+
+
+async def tell(tx: Transaction, server: UUID, told: Mapping[str, Any], clock: datetime) -> None:
+    """Keep what a server says of itself, and by how much its clock is ahead of the database's."""
+    await tx.execute(
+        """update server set told = %s || jsonb_build_object(
+               'clock_ahead_seconds', extract(epoch from %s::timestamptz - armillary_now()))
+           where id = %s""",
+        [jsonb(told), clock, server],
+    )
+
+
+async def living(tx: Transaction) -> list[Living]:
+    """Every server that lives, the eldest first."""
+    return await tx.all(
+        Living,
+        """select id, host, pid, roles, version, started_at, told from server
+           where beat_at > armillary_now() - %s order by started_at, id""",
+        [SILENT],
+    )
+
+
+async def holder(tx: Transaction, name: str) -> UUID | None:
+    """Which server does now what only one may do."""
+    found: UUID | None = await tx.value(
+        "select holder from singleton where name = %s and expires_at >= armillary_now()", [name]
+    )
+    return found
+
+
+def disks(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """How full the disks of these folders are, each disk once."""
+    found: dict[int, dict[str, Any]] = {}
+    for folder in folders:
+        usage = shutil.disk_usage(folder)
+        found.setdefault(
+            folder.stat().st_dev, {"path": str(folder), "free_bytes": usage.free, "size_bytes": usage.total}
+        )
+    return list(found.values())
 
 
 async def leave(tx: Transaction, server: UUID) -> None:

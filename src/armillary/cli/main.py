@@ -20,6 +20,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "up": ("server:up", "Start a server on this machine and say where it answers."),
         "down": ("server:down", "Stop the server of this home in good order."),
         "status": ("server:status", "Show what runs, what waits and what is wrong."),
+        "finding": ("finding:finding", "What is wrong with the machinery, since when, and what to do."),
         "doctor": ("server:doctor", "Check that records and bytes agree."),
         "serve": ("server:serve", "Run one server process of chosen roles."),
         "metrics": ("metrics:metrics", "The token by which Prometheus reads /metrics."),

@@ -123,7 +123,7 @@ def status(context: Context, as_json: bool) -> None:
         names = ("id", "workers", "running", "waiting")
         show_table(["pool", *names[1:]], [[str(pool[name]) for name in names] for pool in answer["pools"]])
     click.echo()
-    _show_problems(answer["problems"])
+    _show_problems(answer.get("findings", []), answer["problems"])
 
 
 @click.command(
@@ -423,11 +423,18 @@ def _server_line(server: dict[str, Any]) -> str:
     return f"{server['host']} process {server['pid']} since {when(server['started_at'])} ({roles})"
 
 
-def _show_problems(problems: Sequence[dict[str, str]]) -> None:
-    if not problems:
+def _show_problems(findings: Sequence[dict[str, Any]], problems: Sequence[dict[str, str]]) -> None:
+    from armillary.cli.finding import lines
+
+    wrong = [finding for finding in findings if finding["severity"] != "notice"]
+    if not wrong and not problems:
         click.echo(click.style("Nothing is wrong.", fg="green"))
+    for finding in wrong:
+        click.echo("\n".join(lines(finding)))
     for problem in problems:
         click.echo(f"{click.style(problem['what'], fg='red')}: {problem['why']}\n    {problem['remedy']}")
+    if notices := len(findings) - len(wrong):
+        click.echo(f"{notices} notice{'s' if notices != 1 else ''} of what was dealt with: `armillary finding list`.")
 
 
 def _moments(limit_seconds: float, pause: float = 0.02) -> Iterator[None]:

@@ -71,6 +71,23 @@ async def mark_deleted(tx: Transaction, ids: Sequence[UUID]) -> None:
     await tx.execute("update upload set state = 'deleted' where id = any(%s) and state = 'abandoned'", [list(ids)])
 
 
+async def abandoned_count(tx: Transaction, grace: timedelta) -> Row:
+    """Abandoned uploads whose bytes still stand, and how many of them could have been deleted by then."""
+    row = await tx.row(
+        """select count(*) as waiting, count(*) filter (where ended_at + %s <= armillary_now()) as overdue
+           from upload where state = 'abandoned'""",
+        [grace],
+    )
+    assert row is not None
+    return row
+
+
+async def prefixes_in_use(tx: Transaction, prefixes: Sequence[str]) -> set[str]:
+    """Those of these prefixes under which bytes may be."""
+    rows = await tx.rows("select prefix from upload where prefix = any(%s) and state <> 'deleted'", [list(prefixes)])
+    return {row["prefix"] for row in rows}
+
+
 async def upload_group(tx: Transaction, upload: UUID) -> str | None:
     """To which group the bytes of a committed upload belong."""
     group: str | None = await tx.value("""select item."group" from item where upload_id = %s""", [upload])

@@ -105,6 +105,9 @@ class Share:
     disk_bytes: int
     gpu: int
 
+    largest: Resources = NOTHING  # the most that one waiting needs
+    oldest: datetime | None = None  # since when the one that waits longest could run
+
     @property
     def jobs(self) -> int:
         """Those that wait and those that run."""
@@ -233,20 +236,26 @@ async def demand(tx: Transaction) -> dict[str, Demand]:
 
 
 def _demand(rows: Sequence[Row]) -> Demand:
-    names = ("algorithm", "waiting", "running", "cpu", "memory_bytes", "disk_bytes", "gpu")
-    shares = tuple(Share(**{name: row[name] for name in names}) for row in rows)
-    largest = {
-        name: max(row[f"largest_{short}"] for row in rows)
-        for name, short in (
-            ("cpu", "cpu"),
-            ("memory_bytes", "memory_bytes"),
-            ("disk_bytes", "disk_bytes"),
-            ("gpu", "gpu"),
-            ("time_seconds", "seconds"),
-        )
-    }
-    total = {name: sum(getattr(share, name) for share in shares) for name in names[1:]}
+    shares = tuple(_share(row) for row in rows)
+    largest = {name: max(getattr(share.largest, name) for share in shares) for name in _LARGEST}
+    names = ("waiting", "running", "cpu", "memory_bytes", "disk_bytes", "gpu")
+    total = {name: sum(getattr(share, name) for share in shares) for name in names}
     return Demand(**total, largest=Resources(**largest), algorithms=shares)
+
+
+def _share(row: Row) -> Share:
+    names = ("algorithm", "waiting", "running", "cpu", "memory_bytes", "disk_bytes", "gpu", "oldest")
+    largest = Resources(**{name: row[column] for name, column in _LARGEST.items()})
+    return Share(**{name: row[name] for name in names}, largest=largest)
+
+
+_LARGEST = {
+    "cpu": "largest_cpu",
+    "memory_bytes": "largest_memory_bytes",
+    "disk_bytes": "largest_disk_bytes",
+    "gpu": "largest_gpu",
+    "time_seconds": "largest_seconds",
+}
 
 
 async def explain_unfit(tx: Transaction, pool: str, size: Resources, reason: str) -> None:

@@ -644,7 +644,8 @@ async def end_pause(tx: Transaction, digest: str) -> int | None:
 async def pauses(tx: Transaction, scope: dict[str, Any]) -> list[Row]:
     """Every pause, the newest first."""
     return await tx.rows(
-        f"""select algorithm.id as algorithm, algorithm.version, pause.digest, pause.reason, paused_by, paused_at
+        f"""select algorithm.id as algorithm, algorithm.version, pause.digest, pause.reason, paused_by, paused_at,
+                   algorithm."group"
             from algorithm_pause as pause join algorithm using (digest)
             where is_paused and {VISIBLE} order by paused_at desc""",
         scope,
@@ -1017,11 +1018,73 @@ async def demand(tx: Transaction) -> list[Row]:
                   coalesce(max(memory_bytes) filter (where is_waiting), 0) as largest_memory_bytes,
                   coalesce(max(disk_bytes) filter (where is_waiting), 0) as largest_disk_bytes,
                   coalesce(max(gpu) filter (where is_waiting), 0) as largest_gpu,
-                  coalesce(max(needs_seconds) filter (where is_waiting), 0) as largest_seconds
+                  coalesce(max(needs_seconds) filter (where is_waiting), 0) as largest_seconds,
+                  min(ready_at) filter (where is_waiting) as oldest
            from (select *, worker_id is null as is_waiting from job_queue
                  where worker_id is not null or ready_at <= armillary_now()) as live
            group by pool, algorithm"""
     )
+
+
+# What an observer asks -----------------------------------------------------------------------------------------
+
+
+async def overlong(tx: Transaction, late: timedelta, limit: int) -> list[Row]:
+    """Jobs that still run so long after their time was over, the longest first."""
+    return await tx.rows(
+        """select job.id, job.algorithm, job.pool, job."group", queue.worker_id, queue.stop,
+                  armillary_now() - queue.leased_at as age, (job.resources->>'time_seconds')::float8 as time_seconds
+           from job_queue as queue join job on job.id = queue.job_id
+           where queue.worker_id is not null
+               and queue.leased_at < armillary_now() - %(late)s
+                   - make_interval(secs => (job.resources->>'time_seconds')::float8)
+           order by queue.leased_at, job.id limit %(limit)s""",
+        {"late": late, "limit": limit},
+    )
+
+
+async def unfit(tx: Transaction, pool: str, size: Resources) -> list[Row]:
+    """Per algorithm, the waiting jobs of a pool that no worker of this size can run, and the most that one needs."""
+    return await tx.rows(
+        """select algorithm, count(*) as jobs, min(ready_at) as oldest, max(cpu)::float8 as cpu,
+                  max(memory_bytes) as memory_bytes, max(disk_bytes) as disk_bytes, max(gpu) as gpu,
+                  max(needs_seconds)::float8 as time_seconds
+           from job_queue
+           where pool = %(pool)s and worker_id is null and ready_at <= armillary_now()
+               and (cpu > %(cpu)s or memory_bytes > %(memory)s or disk_bytes > %(disk)s or gpu > %(gpu)s
+                    or needs_seconds > %(seconds)s)
+           group by algorithm order by algorithm""",
+        {"pool": pool, "cpu": size.cpu, "memory": size.memory_bytes, "disk": size.disk_bytes, "gpu": size.gpu,
+         "seconds": size.time_seconds},
+    )  # fmt: skip
+
+
+async def due(tx: Transaction, limit: int) -> list[Row]:
+    """Waiting jobs with a deadline, together by pool, priority, algorithm and minute; the first due come first."""
+    return await tx.rows(
+        """select pool, priority, algorithm, date_trunc('minute', deadline_at) as deadline, count(*) as jobs
+           from job_queue
+           where deadline_at is not null and worker_id is null and ready_at <= armillary_now()
+           group by 1, 2, 3, 4 order by deadline, pool, priority desc, algorithm limit %s""",
+        [limit],
+    )
+
+
+async def lines(tx: Transaction, pools: Sequence[str]) -> list[Row]:
+    """What waits and what runs in these pools, together by priority and algorithm, the first to run first."""
+    return await tx.rows(
+        """select pool, priority, algorithm,
+                  count(*) filter (where worker_id is null) as waiting,
+                  count(*) filter (where worker_id is not null) as running, sum(cpu)::float8 as cpu,
+                  sum(memory_bytes)::bigint as memory_bytes, sum(disk_bytes)::bigint as disk_bytes,
+                  sum(gpu)::bigint as gpu
+           from job_queue where pool = any(%s) and (worker_id is not null or ready_at <= armillary_now())
+           group by pool, priority, algorithm order by pool, priority desc, algorithm""",
+        [list(pools)],
+    )
+
+
+# Paces ---------------------------------------------------------------------------------------------------------
 
 
 async def learn_pace(tx: Transaction, ended: Sequence[tuple[UUID, int]], memory: int) -> None:

@@ -91,6 +91,7 @@ CURRENT = (
     _gauge("armillary_firings_waiting", "rule", "Firings that wait for more granules."),
     _gauge("armillary_deliveries_open", "destination state", "Deliveries not yet there or not yet acknowledged."),
     _gauge("armillary_uploads_open", "", "Uploads that were begun and neither committed nor abandoned."),
+    _gauge("armillary_findings", "sweep severity", "Open findings of the watchdog, those sweeps included that have none."),
     _gauge("armillary_servers", "role", "Servers that were heard of in the last ten seconds."),
     _gauge("armillary_database_bytes", "", "Size of the database."),
     _gauge("armillary_history_lag_seconds", "reader", "How far counters (metrics) and traces are behind the history."),
@@ -99,6 +100,7 @@ CURRENT = (
 # Told by workers in their heartbeats, of the machine that they run on; the newest thousand machines.
 _HOST = "pool host"
 HOSTS = (
+    _gauge("armillary_host_clock_ahead_seconds", _HOST, "By how much its clock is ahead of the database's."),
     _gauge("armillary_host_cpu_ratio", _HOST, "Part of all cores that is busy."),
     _gauge("armillary_host_core_min_ratio", _HOST, "The same of the least busy core."),
     _gauge("armillary_host_core_max_ratio", _HOST, "The same of the busiest core."),

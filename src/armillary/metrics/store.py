@@ -180,6 +180,7 @@ _CURRENT: tuple[tuple[tuple[str, ...], str], ...] = (
            where state in ('intended', 'sent', 'failed') group by 1, 2""",
     ),
     (("armillary_uploads_open",), "select count(*) as armillary_uploads_open from upload where state = 'open'"),
+    (("armillary_findings",), "select sweep, severity, open as armillary_findings from armillary_findings()"),
     (
         ("armillary_servers",),
         """select role, count(*) as armillary_servers from server, unnest(roles) as role

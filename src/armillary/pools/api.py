@@ -12,7 +12,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from armillary.accounts.actor import Actor
 from armillary.accounts.api import SignedIn
@@ -101,6 +101,7 @@ class RunningWire(Wire):
 class MachineWire(Wire):
     """How a worker's machine is: gauges of now, and counters (`disk_reads` to `network_sent_bytes`) since it was started."""
 
+    clock: AwareDatetime | None = None  # what time it is there
     cpu_ratio: float | None = Field(None, ge=0)
     core_min_ratio: float | None = Field(None, ge=0)
     core_max_ratio: float | None = Field(None, ge=0)
@@ -422,7 +423,8 @@ async def heartbeat(web: Web, actor: SignedIn, worker: UUID, body: BeatWire, req
             beats,
             max(web.settings.pools.time_to_live, told.silent_after),
             told.silent_after,
-            body.machine.model_dump(exclude_none=True) if body.machine else None,
+            body.machine.model_dump(exclude_none=True, exclude={"clock"}) if body.machine else None,
+            body.machine.clock if body.machine else None,
         )
     return _commands(commands) | {"heartbeat_seconds": told.every.total_seconds()}
 

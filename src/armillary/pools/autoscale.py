@@ -59,10 +59,10 @@ def workers_needed(pool: Pool, size: Resources | None, demand: Demand, pace: Map
     if not any(share.jobs for share in shares):
         unfit = sum(share.waiting for share in demand.algorithms)
         return 0, f"{unfit} jobs wait that no worker is large enough for." if unfit else "Nothing waits."
-    at_once = sum(share.jobs * _part(size, share) for share in shares)
+    at_once = sum(share.jobs * part(size, share) for share in shares)
     # Of what runs, half is left to do on average.
     work = sum(
-        (share.waiting + share.running / 2) * _part(size, share) * pace.get(share.algorithm, UNKNOWN_PART * target)
+        (share.waiting + share.running / 2) * part(size, share) * pace.get(share.algorithm, UNKNOWN_PART * target)
         for share in shares
     )
     needed = max(1, min(math.ceil(at_once - 1e-9), math.ceil(work / target - 1e-9)))
@@ -102,7 +102,7 @@ def _leaving(
     )
 
 
-def _part(size: Resources | None, share: Share) -> float:
+def part(size: Resources | None, share: Share) -> float:
     """The part of a worker that a job of this algorithm takes, as jobs of its size pack."""
     if size is None or not share.jobs:
         return 1.0

@@ -94,6 +94,46 @@ class Worker:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """A worker as an observer sees it."""
+
+    id: UUID
+    pool: str
+    group: str
+    host: str
+    state: WorkerState
+    reason: str
+    silent_for: timedelta
+    idle_for: timedelta | None
+    capacity: Resources
+    lost_jobs: int | None = None  # what it held when it died
+
+
+@dataclass(frozen=True)
+class MachineSeen:
+    """A machine of a pool's workers, as they told of it last."""
+
+    pool: str
+    group: str
+    host: str
+    clock_ahead_seconds: float  # of the database's
+    disk_free_bytes: int  # where jobs run
+    disk_size_bytes: int
+
+
+@dataclass(frozen=True)
+class PoolSeen:
+    """A pool as an observer sees it: its workers by state, and how large they are, if that is known."""
+
+    pool: Pool
+    group: str
+    workers: Mapping[WorkerState, int]
+    size: Resources | None = None
+    wanted: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Start:
     """A worker that a provider was asked to start; `reference` is the provider's name for it, once it has one."""
 

@@ -212,6 +212,8 @@ async def _fleets(tx: Transaction, problems: Mapping[str, str]) -> list[Fleet]:
         pool = read(row["spec"])
         wanted = demand.get(pool.id, Demand())
         size = await worker_size(tx, pool)
+        if size:
+            await store.set_size(tx, pool.id, size)
         if size and not (fits(size, wanted.largest) and wanted.largest.time_seconds <= size.time_seconds):
             await queue.explain_unfit(tx, pool.id, size, _unfit(pool, size))
         hours = await store.hours_today(tx, pool.id) if pool.scale.cost_per_hour else 0.0

@@ -9,11 +9,13 @@ from uuid import UUID
 from armillary.accounts.permit import VISIBLE
 from armillary.algorithms.algorithm import Resources
 from armillary.base.db import Row, Transaction, jsonb
-from armillary.pools.pool import Arrival, Start, Worker
+from armillary.pools.pool import Arrival, MachineSeen, Seen, Start, Worker, WorkerState
 from armillary.pools.provider import Found
 
 _WORKER = """worker.id, worker.pool, worker.host, worker.pid, worker.state, worker.reason, worker.capacity,
     worker.registered_at, worker.beat_at, worker.idle_since, worker.ended_at, worker.ends_at"""
+
+_SIZE = ("cpu", "memory_bytes", "disk_bytes", "gpu")
 
 # Pools ---------------------------------------------------------------------------------------------------------
 
@@ -47,7 +49,7 @@ async def visible(tx: Transaction, scope: dict[str, Any]) -> list[Row]:
 
 async def insert_worker(tx: Transaction, worker: UUID, pool: str, arrival: Arrival) -> int:
     """Register; returns the worker's epoch."""
-    capacity = {name: getattr(arrival.capacity, name) for name in ("cpu", "memory_bytes", "disk_bytes", "gpu")}
+    capacity = {name: getattr(arrival.capacity, name) for name in _SIZE}
     epoch: int = await tx.value(
         """insert into worker (id, pool, host, pid, protocol, capacity, ends_at)
            values (%s, %s, %s, %s, %s, %s, armillary_now() + %s) returning epoch""",
@@ -57,7 +59,11 @@ async def insert_worker(tx: Transaction, worker: UUID, pool: str, arrival: Arriv
 
 
 async def touch(
-    tx: Transaction, worker: UUID, *, is_idle: bool | None = None, silent_after: timedelta | None = None
+    tx: Transaction,
+    worker: UUID,
+    *,
+    is_idle: bool | None = None,
+    silent_after: timedelta | None = None,
 ) -> Row | None:
     """The worker was heard of. Its row, locked, or nothing if it is gone; `is_idle` if it said so.
 
@@ -172,12 +178,17 @@ async def mark_gone(tx: Transaction, workers: Sequence[UUID], reason: str) -> li
     )
 
 
-async def put_machine(tx: Transaction, worker: UUID, measured: Mapping[str, float]) -> None:
+async def put_machine(
+    tx: Transaction, worker: UUID, measured: Mapping[str, float], clock: datetime | None = None
+) -> None:
     """What a live worker has measured of its machine; several workers of one machine tell the same."""
     await tx.execute(
-        """insert into machine (pool, host, measured) select pool, host, %s from worker where id = %s
+        """insert into machine (pool, host, measured)
+           select pool, host, %s || jsonb_strip_nulls(jsonb_build_object(
+               'clock_ahead_seconds', extract(epoch from %s::timestamptz - armillary_now())))
+           from worker where id = %s
            on conflict (pool, host) do update set measured = excluded.measured, at = excluded.at""",
-        [jsonb(measured), worker],
+        [jsonb(measured), clock, worker],
     )
 
 
@@ -188,6 +199,15 @@ async def forget_machines(tx: Transaction, gone: Sequence[Row]) -> None:
            where machine.pool = left_behind.pool and machine.host = left_behind.host and not exists (
                select from worker where worker.pool = machine.pool and worker.host = machine.host and worker.state <> 'gone')""",
         [[row["pool"] for row in gone], [row["host"] for row in gone]],
+    )
+
+
+async def set_lost(tx: Transaction, workers: Sequence[UUID], held: Mapping[UUID, int]) -> None:
+    """These workers, which are gone, have died, each with so many jobs in hand."""
+    await tx.execute(
+        """update worker set lost_jobs = dead.jobs from unnest(%s::uuid[], %s::integer[]) as dead (id, jobs)
+           where worker.id = dead.id""",
+        [list(workers), [held.get(worker, 0) for worker in workers]],
     )
 
 
@@ -249,6 +269,70 @@ async def newest_workers(
 
 def _workers(rows: list[Row]) -> list[Worker]:
     return [Worker(**row | {"capacity": Resources(**row["capacity"], time_seconds=math.inf)}) for row in rows]
+
+
+# What an observer asks -----------------------------------------------------------------------------------------
+
+_SEEN = """select worker.id, worker.pool, pool."group", worker.host, worker.state, worker.reason, worker.capacity,
+        armillary_now() - worker.beat_at as silent_for, armillary_now() - worker.idle_since as idle_for,
+        worker.lost_jobs
+    from worker join pool on pool.id = worker.pool"""
+MOST_SEEN = 1000
+
+
+async def seen_silent(tx: Transaction, time_to_live: timedelta, late: timedelta) -> list[Seen]:
+    """Workers that should have been declared gone so long ago."""
+    condition = """worker.state <> 'gone' and worker.beat_at < armillary_now() - %(late)s
+        - greatest(%(ttl)s, worker.silent_after)"""
+    return await _seen(tx, condition, {"ttl": time_to_live, "late": late})
+
+
+async def seen_dead(tx: Transaction, within: timedelta) -> list[Seen]:
+    """Workers that died lately."""
+    return await _seen(
+        tx, "worker.lost_jobs is not null and worker.ended_at > armillary_now() - %(within)s", {"within": within}
+    )
+
+
+async def seen_quarantined(tx: Transaction) -> list[Seen]:
+    """Workers that are set apart."""
+    return await _seen(tx, "worker.state = 'quarantined'", {})
+
+
+async def seen_short_of_disk(tx: Transaction, below_bytes: int) -> list[MachineSeen]:
+    """Machines whose disk, where jobs run, has less free than this."""
+    return await _machines(tx, "disk_size_bytes - used_bytes < %(below)s", {"below": below_bytes})
+
+
+async def seen_off_clock(tx: Transaction, beyond_seconds: float) -> list[MachineSeen]:
+    """Machines whose clock differs from the database's by more than this."""
+    return await _machines(tx, "abs(clock_ahead_seconds) > %(beyond)s", {"beyond": beyond_seconds})
+
+
+async def _machines(tx: Transaction, condition: str, params: Mapping[str, Any]) -> list[MachineSeen]:
+    return await tx.all(
+        MachineSeen,
+        f"""select pool, "group", host, clock_ahead_seconds, disk_size_bytes - used_bytes as disk_free_bytes, disk_size_bytes
+            from (select machine.pool, pool."group", machine.host,
+                      coalesce((measured->>'clock_ahead_seconds')::float8, 0) as clock_ahead_seconds,
+                      (measured->>'work_disk_bytes')::bigint as disk_size_bytes,
+                      (measured->>'work_disk_used_bytes')::bigint as used_bytes
+                  from machine join pool on pool.id = machine.pool) as told
+            where disk_size_bytes is not null and {condition} order by pool, host limit {MOST_SEEN}""",
+        params,
+    )
+
+
+async def seen_idle(tx: Transaction, pools: Sequence[str], at_least: timedelta) -> list[Seen]:
+    """Live workers of these pools that have been idle for so long, although nothing kept them from work."""
+    condition = """worker.state = 'live' and worker.trial_at is null and worker.pool = any(%(pools)s)
+        and worker.idle_since < armillary_now() - %(at_least)s"""
+    return await _seen(tx, condition, {"pools": list(pools), "at_least": at_least})
+
+
+async def _seen(tx: Transaction, condition: str, params: Mapping[str, Any]) -> list[Seen]:
+    rows = await tx.rows(f"{_SEEN} where {condition} order by worker.id limit {MOST_SEEN}", params)
+    return [Seen(**row | {"capacity": Resources(**row["capacity"], time_seconds=math.inf)}) for row in rows]
 
 
 # Starts --------------------------------------------------------------------------------------------------------
@@ -371,6 +455,19 @@ async def decided(tx: Transaction, pool: str, wanted: int, why: str) -> None:
     )
 
 
+async def set_size(tx: Transaction, pool: str, size: Resources) -> None:
+    """How large the workers of a pool are; one that nobody ends lasts for ever, which JSON has no number for."""
+    lasts = size.time_seconds if math.isfinite(size.time_seconds) else None
+    known = jsonb({name: getattr(size, name) for name in _SIZE} | {"time_seconds": lasts})
+    await tx.execute("update pool set size = %s where id = %s and size is distinct from %s", [known, pool, known])
+
+
+def read_size(size: Mapping[str, Any]) -> Resources:
+    """The same the other way."""
+    lasts = size["time_seconds"]
+    return Resources(**{name: size[name] for name in _SIZE}, time_seconds=math.inf if lasts is None else float(lasts))
+
+
 async def hours_today(tx: Transaction, pool: str) -> float:
     """Hours that started workers of a pool have run since midnight UTC; what is pending costs nothing."""
     hours = await tx.value(
@@ -395,9 +492,9 @@ async def may_start(tx: Transaction, pool: str, longest: timedelta) -> bool:
     return allowed
 
 
-async def counts(tx: Transaction) -> dict[str, dict[str, int]]:
+async def counts(tx: Transaction) -> dict[str, dict[WorkerState, int]]:
     """Workers per pool and state."""
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[WorkerState, int]] = {}
     for row in await tx.rows(
         "select pool, state, count(*) as number from worker where state <> 'gone' group by pool, state"
     ):

@@ -32,5 +32,5 @@ async def revoke(tx: Transaction, actor: Actor, pool: str, token: UUID) -> list[
         raise NotFound(
             f"Pool {pool} has no token {token} that is in force.", f"`armillary pool token list {pool}` shows them."
         )
-    await worker.end(tx, workers, "The pool token that it came with was revoked.")
+    await worker.end(tx, workers, "The pool token that it came with was revoked.", died=False)
     return workers

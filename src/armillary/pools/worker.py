@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from armillary.accounts.actor import Actor
@@ -102,16 +102,17 @@ async def heartbeat(
     time_to_live: timedelta,
     silent_after: timedelta = timedelta(0),
     machine: Mapping[str, float] | None = None,
+    clock: datetime | None = None,
 ) -> Commands:
     """The worker lives and runs these; what it is to do. `silent_after`: how long it may be silent, if longer than others.
 
-    `machine`: what it has measured of the machine that it runs on, where it tells.
+    `machine`: what it has measured of the machine that it runs on, where it tells, and what time it is there.
     """
     row = await store.touch(tx, worker, is_idle=not beats, silent_after=silent_after)
     if row is None:
         raise _gone(worker)
     if machine:
-        await store.put_machine(tx, worker, machine)
+        await store.put_machine(tx, worker, machine, clock)
     orders = await queue.beat(tx, worker, beats, forgotten_after=time_to_live)
     return Commands(orders.stop, orders.gone, row["state"] == "draining")
 
@@ -155,9 +156,11 @@ async def leave(tx: Transaction, worker: UUID, reason: str) -> None:
     await _mark_gone(tx, [worker], reason)
 
 
-async def end(tx: Transaction, workers: Sequence[UUID], reason: str) -> None:
-    """These workers are dead: their leases are lost and their tokens void."""
-    await _mark_gone(tx, workers, reason)
+async def end(tx: Transaction, workers: Sequence[UUID], reason: str, *, died: bool = True) -> None:
+    """These workers are dead, or were sent away: their leases are lost and their tokens void."""
+    gone = await _mark_gone(tx, workers, reason)
+    if died and gone:
+        await store.set_lost(tx, gone, await queue.running(tx, gone))
     await queue.lose(tx, workers, f"Its worker was lost. {reason}")
 
 
@@ -177,12 +180,13 @@ async def expire(tx: Transaction, time_to_live: timedelta) -> list[UUID]:
     return silent
 
 
-async def _mark_gone(tx: Transaction, workers: Sequence[UUID], reason: str) -> None:
+async def _mark_gone(tx: Transaction, workers: Sequence[UUID], reason: str) -> list[UUID]:
     gone = await store.mark_gone(tx, workers, reason)
     await store.forget_machines(tx, gone)
     for row in gone:
         await revoke_worker_tokens(tx, row["id"])
         await announce(tx, "worker.gone", row, "system:pools", reason)
+    return [row["id"] for row in gone]
 
 
 async def _alive(tx: Transaction, worker: UUID) -> Row:

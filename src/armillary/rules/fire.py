@@ -6,7 +6,7 @@ commit; so whichever granule of a set arrives last sees the whole set, and the u
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -98,6 +98,11 @@ async def react(database: Database, rules: Rules) -> bool:
     crash_point("rules.fired")
     timed_out = await database.retry(lambda tx: time_out(tx, rules))
     return expanded or fired or timed_out
+
+
+async def late(tx: Transaction, after: timedelta) -> int:
+    """How much work of rules nobody has done for so long after it was due, or that fails again and again."""
+    return await store.late_wakes(tx, after, events.MANY_TRIES)
 
 
 async def expand(tx: Transaction, rules: Rules) -> bool:

@@ -1,7 +1,7 @@
 """The SQL of rules, their wakes and their firings."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -110,6 +110,14 @@ async def failed_wake(tx: Transaction, wake: int, reason: str) -> None:
                due_at = armillary_now() + least(300, power(2, tries)) * interval '1 second' where id = %s""",
         [reason, wake],
     )
+
+
+async def late_wakes(tx: Transaction, after: timedelta, tries: int) -> int:
+    """How many wakes of rules nobody has done for so long after they were due, or that failed more often than that."""
+    number: int = await tx.value(
+        "select count(*) from rule_wake where due_at < armillary_now() - %s or tries > %s", [after, tries]
+    )
+    return number
 
 
 # Firings -------------------------------------------------------------------------------------------------------

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import psutil
 
+from armillary.base.clock import iso, utc_now
+
 EVERY_SECONDS = 10.0
 
 Measured = dict[str, float]
+Told = dict[str, float | str]
 
 
 class Machine:
@@ -21,13 +24,13 @@ class Machine:
         self._clock = clock
         self._next = 0.0
 
-    def news(self) -> Measured | None:
+    def news(self) -> Told | None:
         """What there is to tell, if it is time again."""
         if self._clock() < self._next:
             return None
         self._next = self._clock() + EVERY_SECONDS
         try:
-            return {**_processors(), **_memory(), **self._disks(), **_traffic()}
+            return {"clock": iso(utc_now()), **_processors(), **_memory(), **self._disks(), **_traffic()}
         except (OSError, psutil.Error):  # a disk that is gone must not keep the worker from saying that it lives
             return None
 

@@ -21,6 +21,17 @@ CREATE FUNCTION public.armillary_emit_all(subjects text[], versions bigint[], ki
             join subscription on subscription.kind = told.kind and told.detail @> subscription.detail;
 $$;
 
+CREATE FUNCTION public.armillary_findings() RETURNS TABLE(sweep text, severity text, open bigint)
+    LANGUAGE sql STABLE
+    AS $$
+    select known.name, level.severity, count(finding.id)
+    from sweep as known
+        cross join unnest(array['notice', 'warning', 'error']) as level (severity)
+        left join finding on finding.sweep = known.name and finding.severity = level.severity
+            and finding.closed_at is null
+    group by known.name, level.severity
+$$;
+
 CREATE FUNCTION public.armillary_now() RETURNS timestamp with time zone
     LANGUAGE sql PARALLEL SAFE
     RETURN clock_timestamp();
@@ -200,6 +211,22 @@ CREATE TABLE public.event (
     detail jsonb DEFAULT '{}'::jsonb NOT NULL
 )
 PARTITION BY RANGE (at);
+
+CREATE TABLE public.finding (
+    id uuid NOT NULL,
+    sweep text NOT NULL,
+    subject text NOT NULL,
+    severity text NOT NULL,
+    reason text NOT NULL,
+    action text DEFAULT ''::text NOT NULL,
+    remedy text DEFAULT ''::text NOT NULL,
+    "group" text NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    opened_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
+    seen_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
+    closed_at timestamp with time zone,
+    CONSTRAINT finding_severity_check CHECK ((severity = ANY (ARRAY['notice'::text, 'warning'::text, 'error'::text])))
+);
 
 CREATE TABLE public.firing (
     id uuid NOT NULL,
@@ -453,7 +480,8 @@ CREATE TABLE public.pool (
     created_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
     wanted integer,
     why text DEFAULT ''::text NOT NULL,
-    decided_at timestamp with time zone
+    decided_at timestamp with time zone,
+    size jsonb
 );
 
 CREATE TABLE public.reachable (
@@ -506,7 +534,8 @@ CREATE TABLE public.server (
     roles text[] NOT NULL,
     version text NOT NULL,
     started_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
-    beat_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL
+    beat_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
+    told jsonb DEFAULT '{}'::jsonb NOT NULL
 );
 
 CREATE TABLE public.singleton (
@@ -520,6 +549,13 @@ CREATE TABLE public.subscription (
     kind text NOT NULL,
     consumer text NOT NULL,
     detail jsonb DEFAULT '{}'::jsonb NOT NULL
+);
+
+CREATE TABLE public.sweep (
+    name text NOT NULL,
+    ran_at timestamp with time zone DEFAULT public.armillary_now() NOT NULL,
+    seconds double precision NOT NULL,
+    error text DEFAULT ''::text NOT NULL
 );
 
 CREATE TABLE public.tally (
@@ -618,6 +654,7 @@ CREATE TABLE public.worker (
     record jsonb DEFAULT '{}'::jsonb NOT NULL,
     trial_at timestamp with time zone,
     ends_at timestamp with time zone,
+    lost_jobs integer,
     CONSTRAINT worker_state_check CHECK ((state = ANY (ARRAY['live'::text, 'draining'::text, 'quarantined'::text, 'gone'::text])))
 )
 WITH (fillfactor='50');
@@ -682,6 +719,9 @@ ALTER TABLE ONLY public.delivery
 
 ALTER TABLE ONLY public.destination
     ADD CONSTRAINT destination_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.finding
+    ADD CONSTRAINT finding_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.firing
     ADD CONSTRAINT firing_pkey PRIMARY KEY (id);
@@ -782,6 +822,9 @@ ALTER TABLE ONLY public.singleton
 ALTER TABLE ONLY public.subscription
     ADD CONSTRAINT subscription_pkey PRIMARY KEY (kind, consumer);
 
+ALTER TABLE ONLY public.sweep
+    ADD CONSTRAINT sweep_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY public.tally
     ADD CONSTRAINT tally_pkey PRIMARY KEY (metric, labels, bucket);
 
@@ -820,6 +863,10 @@ CREATE INDEX delivery_open ON public.delivery USING btree (created_at) WHERE (st
 CREATE INDEX event_at ON ONLY public.event USING btree (at DESC);
 
 CREATE INDEX event_kind ON ONLY public.event USING btree (kind, at DESC);
+
+CREATE INDEX finding_closed ON public.finding USING btree (closed_at) WHERE (closed_at IS NOT NULL);
+
+CREATE UNIQUE INDEX finding_open ON public.finding USING btree (sweep, subject) WHERE (closed_at IS NULL);
 
 CREATE INDEX firing_due ON public.firing USING btree (due_at) WHERE (state = 'waiting'::text);
 
@@ -891,6 +938,8 @@ CREATE INDEX wake_due ON public.wake USING btree (consumer, due_at, id);
 
 CREATE INDEX worker_live ON public.worker USING btree (pool) WHERE (state <> 'gone'::text);
 
+CREATE INDEX worker_lost ON public.worker USING btree (ended_at) WHERE (lost_jobs IS NOT NULL);
+
 CREATE INDEX worker_start_ended ON public.worker_start USING btree (pool, ended_at);
 
 CREATE INDEX worker_start_live ON public.worker_start USING btree (pool) WHERE (ended_at IS NULL);
@@ -924,6 +973,9 @@ ALTER TABLE ONLY public.delivery
 
 ALTER TABLE ONLY public.destination
     ADD CONSTRAINT destination_group_fkey FOREIGN KEY ("group") REFERENCES public.user_group(id);
+
+ALTER TABLE ONLY public.finding
+    ADD CONSTRAINT finding_group_fkey FOREIGN KEY ("group") REFERENCES public.user_group(id);
 
 ALTER TABLE ONLY public.firing_role
     ADD CONSTRAINT firing_role_firing_fkey FOREIGN KEY (firing) REFERENCES public.firing(id) ON DELETE CASCADE;

@@ -6,7 +6,9 @@ from typing import Any
 
 from armillary.algorithms.register import register_builtin
 from armillary.base import servers
+from armillary.base.clock import utc_now
 from armillary.base.ids import new_id
+from armillary.base.settings import Settings
 from armillary.definitions import apply
 from armillary.deliveries import send
 from armillary.granules import upload
@@ -16,6 +18,7 @@ from armillary.pools import worker as workers
 from armillary.rules import fire
 from armillary.rules.fire import Rules
 from armillary.testing.world import OWNER, TIME_TO_LIVE, World
+from armillary.watchdog.watch import Watch
 
 USAGE: dict[str, Any] = {
     "run_seconds": 20.0, "stage_in_seconds": 2.0, "stage_out_seconds": 0.5, "cpu_seconds": 15.0,
@@ -84,7 +87,8 @@ async def busy_world(world: World, archive: str = "/nowhere") -> None:
     await lost_and_retried(world)
     worker = await world.worker()
     async with world.database.transaction() as tx:
-        await workers.heartbeat(tx, worker.worker_id, [], TIME_TO_LIVE, machine=MACHINE)  # type: ignore[arg-type]
+        assert worker.worker_id
+        await workers.heartbeat(tx, worker.worker_id, [], TIME_TO_LIVE, machine=MACHINE, clock=utc_now())
         await upload.open_uploads(tx, OWNER, [upload.Wish("scene", "open", None, None)], "relay", timedelta(hours=1))
     picture = await world.granule("lonely", collection="picture")
     async with world.database.transaction() as tx:
@@ -92,6 +96,7 @@ async def busy_world(world: World, archive: str = "/nowhere") -> None:
     while await _count(world):
         pass
     await world.granule("wakes")  # nobody reacts to it
+    assert await Watch(world.database, world.store, Settings()).round(new_id())
 
 
 async def _count(world: World) -> bool:

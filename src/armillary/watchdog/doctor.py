@@ -9,13 +9,14 @@ from datetime import timedelta
 
 from armillary.base.db import Database, Row
 from armillary.base.storage import Store, object_key
+from armillary.granules import collect
 
 LATE = timedelta(minutes=2)  # what a sweep should long have done
 PREFIXES = ("bundles/", "checkpoints/", "kept/")  # keys that belong to other rows than uploads
 
 
 @dataclass(frozen=True)
-class Finding:
+class Flaw:
     """Something that is not as it should be, and what to do."""
 
     check: str
@@ -28,11 +29,11 @@ class Finding:
 class Report:
     """What was looked at and what was found."""
 
-    findings: list[Finding] = field(default_factory=list)
+    flaws: list[Flaw] = field(default_factory=list)
     looked_at: dict[str, int] = field(default_factory=dict)
 
 
-Check = Callable[[Database, Store, bool], AsyncIterator["Finding | None"]]
+Check = Callable[[Database, Store, bool], AsyncIterator["Flaw | None"]]
 
 
 async def examine(database: Database, store: Store, *, checksums: bool = False) -> Report:
@@ -40,14 +41,14 @@ async def examine(database: Database, store: Store, *, checksums: bool = False) 
     report = Report()
     for name, check in CHECKS.items():
         report.looked_at[name] = 0
-        async for finding in check(database, store, checksums):
+        async for flaw in check(database, store, checksums):
             report.looked_at[name] += 1
-            if finding:
-                report.findings.append(finding)
+            if flaw:
+                report.flaws.append(flaw)
     return report
 
 
-async def missing_bytes(database: Database, store: Store, checksums: bool) -> AsyncIterator[Finding | None]:
+async def missing_bytes(database: Database, store: Store, checksums: bool) -> AsyncIterator[Flaw | None]:
     """Every row's bytes exist with their size and, on request, their checksum."""
     remedy = "Restore the object from a backup, or ingest the granule again."
     async for row in _pages(database, _ITEMS):
@@ -58,28 +59,28 @@ async def missing_bytes(database: Database, store: Store, checksums: bool) -> As
             found = sizes[key]
             if found != file["size"]:
                 state = "are missing" if found is None else f"are {found} instead of {file['size']}"
-                yield Finding("bytes", name, f"The bytes of {file['path']} {state} ({key}).", remedy)
+                yield Flaw("bytes", name, f"The bytes of {file['path']} {state} ({key}).", remedy)
             elif checksums and await store.sha256(key) != file["sha256"]:
-                yield Finding("bytes", name, f"The bytes of {file['path']} have changed ({key}).", remedy)
+                yield Flaw("bytes", name, f"The bytes of {file['path']} have changed ({key}).", remedy)
             else:
                 yield None
 
 
-async def orphan_bytes(database: Database, store: Store, _checksums: bool) -> AsyncIterator[Finding | None]:
+async def orphan_bytes(database: Database, store: Store, _checksums: bool) -> AsyncIterator[Flaw | None]:
     """Every byte under a published key belongs to a row."""
     batch: list[str] = []
     async for key, _size in store.list():
         if not key.startswith(PREFIXES):
             batch.append(key)
         if len(batch) == 1000:
-            for finding in await _orphans(database, batch):
-                yield finding
+            for flaw in await _orphans(database, batch):
+                yield flaw
             batch = []
-    for finding in await _orphans(database, batch):
-        yield finding
+    for flaw in await _orphans(database, batch):
+        yield flaw
 
 
-async def kept_folders(database: Database, store: Store, _checksums: bool) -> AsyncIterator[Finding | None]:
+async def kept_folders(database: Database, store: Store, _checksums: bool) -> AsyncIterator[Flaw | None]:
     """Every folder that is kept has its bytes, none is past its time, and every byte under their keys has a row."""
     async with database.transaction() as tx:
         rows = await tx.rows(
@@ -90,43 +91,33 @@ async def kept_folders(database: Database, store: Store, _checksums: bool) -> As
         subject = f"job:{row['job_id']}, attempt {row['number']}"
         if row["is_late"]:
             remedy = "Is the watchdog's role running? It deletes such folders."
-            yield Finding("kept", subject, f"Its folder is kept past its time ({row['expires_at']}).", remedy)
+            yield Flaw("kept", subject, f"Its folder is kept past its time ({row['expires_at']}).", remedy)
         elif row["size_bytes"] is not None and sizes[row["key"]] != row["size_bytes"]:
-            yield Finding("kept", subject, f"The bytes of its folder are missing ({row['key']}).", "It goes in time.")
+            yield Flaw("kept", subject, f"The bytes of its folder are missing ({row['key']}).", "It goes in time.")
         else:
             yield None
     known = set(sizes)
     async for key, _size in store.list("kept/"):
         if key not in known:
-            yield Finding("kept", key, "These bytes of a kept folder belong to no row.", "Delete them.")
+            yield Flaw("kept", key, "These bytes of a kept folder belong to no row.", "Delete them.")
 
 
-async def _orphans(database: Database, keys: list[str]) -> list[Finding | None]:
-    prefixes = {key: "/".join(key.split("/")[:3]) for key in keys}
+async def _orphans(database: Database, keys: list[str]) -> list[Flaw | None]:
     async with database.transaction() as tx:
-        known = {
-            row["prefix"]: row["state"]
-            for row in await tx.rows(
-                "select prefix, state from upload where prefix = any(%s)", [list(set(prefixes.values()))]
-            )
-        }
-    return [
-        None
-        if known.get(prefix) not in (None, "deleted")
-        else Finding("orphans", key, "These bytes belong to no upload.", "Delete the object; nothing refers to it.")
-        for key, prefix in prefixes.items()
-    ]
+        stray = set(await collect.strays(tx, keys))
+    remedy = "Delete the object; nothing refers to it."
+    return [Flaw("orphans", key, "These bytes belong to no upload.", remedy) if key in stray else None for key in keys]
 
 
-async def _query(database: Database, check: str, sql: str, message: str, remedy: str) -> AsyncIterator[Finding | None]:
+async def _query(database: Database, check: str, sql: str, message: str, remedy: str) -> AsyncIterator[Flaw | None]:
     async with database.transaction() as tx:
         rows = await tx.rows(sql, {"late": LATE})
     for row in rows:
-        yield Finding(check, row["subject"], message.format(**row), remedy)
+        yield Flaw(check, row["subject"], message.format(**row), remedy)
 
 
 def _check(name: str, sql: str, message: str, remedy: str) -> Check:
-    def run(database: Database, _store: Store, _checksums: bool) -> AsyncIterator[Finding | None]:
+    def run(database: Database, _store: Store, _checksums: bool) -> AsyncIterator[Flaw | None]:
         return _query(database, name, sql, message, remedy)
 
     return run
