@@ -3,8 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from armillary.algorithms.algorithm import ErrorClass
 from armillary.runner.lease import Limits
-from armillary.runner.slots import MAX_AHEAD, Capacity, Devices, Pace, wish
+from armillary.runner.slots import MAX_AHEAD, Capacity, Devices, Pace, Streak, Wish, wish
+from armillary.runner.verdict import Verdict
 
 WHOLE = Capacity(4, 8 << 30, 8 << 30, 2)
 LIMITS = Limits(1.5, 1 << 30, 1 << 30, 60, 1)
@@ -31,6 +33,26 @@ def test_short_jobs_are_taken_ahead_even_when_all_is_busy() -> None:
     full = Capacity(0, 0, 0)
     assert wish(WHOLE, full, 0, 0, Pace(0.01, 100)).count > 10
     assert wish(WHOLE, full, 30, 0, Pace(0.01, 100)).count == 0
+
+
+BROKEN = Verdict("failed", ErrorClass.INFRASTRUCTURE, "Read-only file system")
+BLAMELESS = Verdict("failed", ErrorClass.OUT_OF_MEMORY)
+FINE = Verdict("succeeded")
+
+
+def test_a_streak_is_of_different_jobs_and_of_failures_that_say_something_about_the_worker() -> None:
+    streak = Streak()
+    for job, verdict in (("a", BROKEN), ("a", BROKEN), ("b", BLAMELESS), ("c", Verdict("cancelled")), ("b", BROKEN)):
+        streak = streak.after(job, verdict)
+    assert not streak.is_long
+    assert streak.after("c", BROKEN).is_long
+    assert not streak.after("c", BROKEN).after("d", FINE).is_long
+
+
+def test_where_everything_fails_one_job_is_asked_for_at_a_time() -> None:
+    assert wish(WHOLE, WHOLE, 0, 0, Pace(0.01, 100), fails=True) == Wish(1, WHOLE)
+    assert wish(WHOLE, WHOLE, 1, 0, Pace(0.01, 100), fails=True).count == 0
+    assert wish(WHOLE, Capacity(0, 0, 0), 0, 0, Pace(0.01, 100), fails=True).count == 0
 
 
 SIZES = st.builds(Limits, st.floats(0.01, 6), st.integers(1, 12), st.integers(1, 12), st.just(60.0), st.integers(0, 3))

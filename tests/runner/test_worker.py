@@ -331,6 +331,34 @@ def test_many_short_jobs_are_reported_once_each(server: Any, jobs: Any, start_ru
     assert finishes < 300 and leases_asked < 150
 
 
+def test_what_was_taken_ahead_goes_back_when_jobs_fail_in_a_row_and_one_at_a_time_is_tried(
+    server: Any, jobs: Any, start_runner: Start, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    small = {"cpu": 2, "memory_bytes": 1 << 20, "disk_bytes": 1 << 20}
+
+    def some(number: int) -> list[Any]:
+        return [jobs.shell(f"test ! -e {broken} || exit 16", **small) for _ in range(number)]
+
+    start_runner()
+    warm, first = some(40), some(200)
+    server.enqueue(*warm)  # short ones, so that it takes them ahead from then on
+    server.wait(lambda: len(server.reports) >= 40, 60)
+    broken.touch()
+    server.enqueue(*first)
+    server.wait(lambda: any(report["outcome"] == "preempted" for report in server.reports), 60)
+    broken.unlink()
+    server.wait(lambda: len(server.reports) >= 240, 60)
+    outcomes = [report["outcome"] for report in server.reports[40:]]
+    returned = [report for report in server.reports[40:] if report["outcome"] == "preempted"]
+    assert {report["reason"] for report in returned} <= {
+        f"{number} jobs in a row had failed on its worker, which handed it back." for number in range(3, 200)
+    }
+    assert len(returned) > 3
+    assert 3 <= outcomes.count("failed") < len(returned), "those taken ahead did not fail one after the other"
+    assert outcomes[-1] == "succeeded"
+
+
 def test_zombies_of_daemons_do_not_pile_up(server: Any, jobs: Any, start_runner: Start) -> None:
     runner = start_runner()
     leases = [jobs.shell("setsid sh -c 'exit 0' & sleep 0.1") for _ in range(3)]

@@ -20,6 +20,12 @@ class ErrorClass(StrEnum):
     CANCELLED = "cancelled"
 
 
+# What says nothing about the worker that it happened on: the job asked for too little, or it was stopped.
+BLAMELESS = frozenset(
+    {ErrorClass.OUT_OF_MEMORY, ErrorClass.TIMED_OUT, ErrorClass.PREEMPTED, ErrorClass.LOST, ErrorClass.CANCELLED}
+)
+HANDFUL = 3  # other failures of different jobs in a row, after which a worker is judged and takes nothing ahead
+
 # What an algorithm may say by its exit code; any other code than 0 is a science error.
 EXIT_CODES: Mapping[int, ErrorClass] = {
     10: ErrorClass.INPUT_MISSING,

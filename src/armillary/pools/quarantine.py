@@ -13,21 +13,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from armillary.algorithms.algorithm import ErrorClass
+from armillary.algorithms.algorithm import BLAMELESS, HANDFUL
 from armillary.jobs.job import AttemptOutcome, Ending
 
-HANDFUL = 3  # failures of different jobs in a row, after which a worker is judged
 CHANCE = 1e-5  # a streak less likely than this is no accident
 PAUSE_AFTER = 10  # different jobs that failed in a row everywhere, after which an algorithm is paused
 REMEMBERED = timedelta(hours=1)  # counts are halved after this long, so that the past fades
 LONGEST_TRIAL = timedelta(seconds=10)
 ENOUGH = 100  # successes of an algorithm on a worker, after which more say nothing new
 MOST_KEPT = 20  # failures of a streak that are remembered, and algorithms of a record
-
-# What says nothing about a worker: the job asked for too little, or it was stopped.
-BLAMELESS = frozenset(
-    {ErrorClass.OUT_OF_MEMORY, ErrorClass.TIMED_OUT, ErrorClass.PREEMPTED, ErrorClass.LOST, ErrorClass.CANCELLED}
-)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ class Orders:
 
     log: Log = field(default_factory=Log)
     stop: Why | None = None
+    why: str = ""  # it is stopped before it runs, where that is more than to make room
     devices: tuple[str, ...] = ()  # the GPUs that it may use
     started_at: datetime | None = None
     usage: Usage = field(default_factory=Usage)
@@ -110,7 +111,7 @@ def _run(attempt: "_Attempt", orders: Orders) -> Report:
         attempt.report(
             Verdict("cancelled", ErrorClass.CANCELLED, "It was cancelled before it ran.")
             if is_cancelled
-            else Verdict("preempted", ErrorClass.PREEMPTED, "Its worker had to make room before it ran.")
+            else Verdict("preempted", ErrorClass.PREEMPTED, orders.why or "Its worker had to make room before it ran.")
         )
     finally:
         attempt.keep()

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from armillary.algorithms.algorithm import BLAMELESS, HANDFUL
 from armillary.runner.lease import Limits
+from armillary.runner.verdict import Verdict
 
 MAX_AHEAD = 64
 AHEAD_SECONDS = 0.25  # of work kept at hand, where jobs are so short that asking takes longer than running
@@ -81,6 +83,25 @@ class Devices:
 
 
 @dataclass(frozen=True)
+class Streak:
+    """The different jobs that failed here since the last success, of those whose failure says anything about a worker."""
+
+    jobs: frozenset[str] = frozenset()
+
+    def after(self, job: str, verdict: Verdict) -> "Streak":
+        """What one more end makes of it."""
+        if verdict.outcome == "succeeded":
+            return Streak()
+        says_something = verdict.outcome == "failed" and verdict.error_class not in BLAMELESS
+        return Streak(self.jobs | {job}) if says_something else self
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the server judges this worker by now: nothing is taken ahead until a job has gone well."""
+        return len(self.jobs) >= HANDFUL
+
+
+@dataclass(frozen=True)
 class Wish:
     """How many jobs to ask for, and how large they may be together; none if `count` is 0."""
 
@@ -88,8 +109,15 @@ class Wish:
     free: Capacity
 
 
-def wish(whole: Capacity, free: Capacity, waiting: int, unreported: int, pace: Pace | None) -> Wish:
-    """What to ask for. Short jobs are taken ahead of time, a fraction of a second of them; long ones never are."""
+def wish(
+    whole: Capacity, free: Capacity, waiting: int, unreported: int, pace: Pace | None, *, fails: bool = False
+) -> Wish:
+    """What to ask for. Short jobs are taken ahead of time, a fraction of a second of them; long ones never are.
+
+    A worker on which everything `fails` asks for one job at a time: what it took would fail here, or be handed back.
+    """
+    if fails:
+        return Wish(0 if waiting else min(1, wish(whole, free, waiting, unreported, None).count), free)
     ahead = _ahead(pace)
     if unreported > 4 * MAX_AHEAD or waiting > ahead // 2:
         return Wish(0, free)

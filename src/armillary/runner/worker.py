@@ -30,7 +30,7 @@ from armillary.runner.report import Report
 from armillary.runner.run import Orders, Workplace, run
 from armillary.runner.runtime import Why
 from armillary.runner.session import GoneError, Patience, Registration, Session, fetch_through, register
-from armillary.runner.slots import Devices, Pace, Wish, wish
+from armillary.runner.slots import Devices, Pace, Streak, Wish, wish
 from armillary.runner.verdict import Verdict
 
 Json = dict[str, Any]
@@ -95,6 +95,7 @@ class Worker:
         self._waiting: deque[Running] = deque()
         self._free = self._capacity
         self._devices = Devices(options.devices)
+        self._streak = Streak()
         self._ends: deque[tuple[float, float]] = deque(maxlen=64)  # when a job ended, and how long it took
         self._taken = 0
         self._idle_since = time.monotonic()
@@ -173,7 +174,9 @@ class Worker:
         if self._draining.is_set() or (self._options.once and self._taken):
             return None
         unreported = sum(1 for one in self._held.values() if not one.occupies) - len(self._waiting)
-        asked = wish(self._capacity, self._free, len(self._waiting), unreported, self._pace())
+        asked = wish(
+            self._capacity, self._free, len(self._waiting), unreported, self._pace(), fails=self._streak.is_long
+        )
         if self._options.once:
             asked = Wish(min(1, asked.count), asked.free)
         return None if asked.count == 0 else asked
@@ -231,9 +234,22 @@ class Worker:
         is_over = self._draining.is_set()
         for running in list(self._waiting):
             if is_over or running.orders.stop or now - running.taken_at > STALE_SECONDS:
-                self._waiting.remove(running)
-                running.orders.stop = running.orders.stop or "preempt"
-                self._jobs.submit(self._work, running)
+                self._hand_back(running)
+
+    def _hand_back(self, running: Running, why: str = "") -> None:
+        """A lease that waits is reported as one that did not run, which nothing is counted for."""
+        self._waiting.remove(running)
+        running.orders.stop, running.orders.why = running.orders.stop or "preempt", why
+        self._jobs.submit(self._work, running)
+
+    def _follow(self, lease: Lease, verdict: Verdict) -> None:
+        """Keep how jobs go here; what was taken ahead of a streak of failures would be its next victims."""
+        with self._changed:
+            self._streak = self._streak.after(lease.job, verdict)
+            if self._streak.is_long:
+                why = f"{len(self._streak.jobs)} jobs in a row had failed on its worker, which handed it back."
+                for waiting in list(self._waiting):
+                    self._hand_back(waiting, why)
 
     # One job ---------------------------------------------------------------------------------------------------
 
@@ -246,6 +262,7 @@ class Worker:
             log.exception("attempt broke the runner", extra=running.lease.wire)
             reason = f"The runner failed: {type(error).__name__}: {error}"
             report = Report(running.lease, Verdict("failed", ErrorClass.INFRASTRUCTURE, reason))
+        self._follow(running.lease, report.verdict)
         self._vacate(running)
         self._report(running, report)
 
