@@ -26,7 +26,7 @@ from armillary.base.links import Links
 from armillary.base.loops import Loops
 from armillary.base.migrate import migrate
 from armillary.base.settings import Settings
-from armillary.base.storage import Store, read_or_make_secret
+from armillary.base.storage import LINKS_KEY, Store
 from armillary.definitions import apply
 from armillary.deliveries import send
 from armillary.granules import collect, retire
@@ -87,8 +87,13 @@ class Server:
             await servers.enter(tx, self.id, list(self.roles), __version__)
         await self.store.claim(instance)
         await self._make_owner()
-        links = Links(read_or_make_secret(self.settings.home / "secrets" / "links.key"))
-        return Context(self.database, self.settings, self.store, links, instance, lambda: self.url)
+        return Context(self.database, self.settings, self.store, await self._links(), instance, lambda: self.url)
+
+    async def _links(self) -> Links:
+        """With the key that all servers of the store share. A home's own, of before they did, becomes it or is still taken."""
+        file = self.settings.home / "secrets" / "links.key"
+        former = [file.read_bytes()] if file.exists() else []
+        return Links(await self.store.secret(LINKS_KEY, *former), *former)
 
     async def _make_owner(self) -> None:
         """The owner, their token in the home, the built-in algorithm and the first pool; all only once."""

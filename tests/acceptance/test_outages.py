@@ -4,10 +4,14 @@ import os
 import shutil
 import signal
 import time
+import urllib.error
+import urllib.request
+from datetime import timedelta
 
 import pytest
 
 from armillary.base import postgres
+from armillary.base.links import Links
 from armillary.testing.instance import Instance, attempts, kill_session
 
 OUTAGE_SECONDS = 6  # longer than the time to live of a worker and its heartbeats
@@ -97,6 +101,41 @@ def test_of_two_servers_one_dies_and_the_other_goes_on(tmp_path, database):
             kill_session(worker)
         second.close()
         first.close()
+
+
+def test_a_link_of_one_server_is_good_at_the_other_and_a_home_of_before_keeps_its_links(tmp_path, database):
+    flags = ("--dsn", postgres.dsn(database), "--store", str(tmp_path / "store"), "--role", "web")
+    first, second = (Instance(tmp_path / name, *flags) for name in ("first", "second"))
+    for instance, key in ((first, b"f" * 32), (second, b"s" * 32)):
+        (instance.home / "secrets").mkdir()
+        (instance.home / "secrets" / "links.key").write_bytes(key)
+    try:
+        first.start()
+        first.apply(tmp_path / "definitions")
+        assert first.ingest("one").returncode == 0
+        second.start()
+        assert (tmp_path / "store" / ".links.key").read_bytes() == b"f" * 32
+        [path] = [file["href"] for file in first.get("/api/granules/raw/one")["files"]]
+        bare = path.partition("?")[0]
+        links = [path, second.get("/api/granules/raw/one")["files"][0]["href"]]
+        for instance in (first, second):
+            assert [fetched(instance, link) for link in links] == [b"x" * 1000] * 2
+        for home, key in ((first, b"f" * 32), (second, b"s" * 32)):
+            assert fetched(home, Links(key).sign(bare, timedelta(hours=1))) == b"x" * 1000
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            fetched(first, Links(b"s" * 32).sign(bare, timedelta(hours=1)))
+        for instance in (first, second):
+            said = (instance.home / "server.log").read_bytes()
+            assert not any(secret in said for secret in (b"f" * 32, b"s" * 32, (b"f" * 32).hex().encode()))
+    finally:
+        second.close()
+        first.close()
+
+
+def fetched(instance, link):
+    """What anybody gets for a link."""
+    with instance.client as client, urllib.request.urlopen(f"{client.url}{link}") as answer:
+        return answer.read()
 
 
 def server_of(instance):

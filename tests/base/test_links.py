@@ -27,6 +27,16 @@ def test_a_link_is_good_for_its_path_alone():
         Links(b"l" * 32).check(path, expires, signature)
 
 
+def test_a_link_of_a_former_key_is_good_and_new_ones_are_of_the_new_key():
+    path, expires, signature = parts(Links(b"old").sign("/api/files/x", timedelta(hours=1)))
+    both = Links(b"new", b"old")
+    assert both.check(path, expires, signature)
+    path, expires, signature = parts(both.sign("/api/files/x", timedelta(hours=1)))
+    assert Links(b"new").check(path, expires, signature)
+    with pytest.raises(NotAllowed):
+        Links(b"old").check(path, expires, signature)
+
+
 def test_a_link_expires():
     path, expires, signature = parts(Links(b"k").sign("/api/files/x", timedelta(seconds=-1)))
     with pytest.raises(NotAllowed, match="expired"):

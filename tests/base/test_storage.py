@@ -1,5 +1,6 @@
 """A store: written once, whole or not at all, its own instance's."""
 
+import asyncio
 import hashlib
 
 import pytest
@@ -57,6 +58,16 @@ async def test_who_reads_the_nonce_is_on_this_host(tmp_path):
     assert not store.is_same_host(None)
 
 
+async def test_a_secret_is_one_for_all_servers_of_a_store_and_is_nobodys_object(tmp_path):
+    first, second = Store(str(tmp_path / "store")), Store(str(tmp_path / "store"))
+    assert await first.secret(".s", b"first") == await second.secret(".s", b"second") == b"first"
+    made = await first.secret(".t")
+    assert len(made) == 32
+    assert await second.secret(".t") == made
+    assert (tmp_path / "store" / ".s").stat().st_mode & 0o777 == 0o600
+    assert [key async for key, _ in first.list()] == []
+
+
 async def test_deleting_takes_empty_folders_along(tmp_path):
     store = Store(str(tmp_path / "store"))
     await store.write("a/b/c", chunks(b"1"))
@@ -87,8 +98,13 @@ async def test_a_bucket_keeps_the_same_promises(bucket):
     assert b"".join([part async for part in store.read("a/with space/c", 6, 9)]) == b"wor"
     assert await store.sha256("a/with space/c") == written.sha256
     assert [key async for key, _ in store.list()] == ["a/with space/c"]
+    other = Store(f"s3://{bucket.name}/armillary", bucket.options)
     with pytest.raises(Conflict, match="another instance"):
-        await Store(f"s3://{bucket.name}/armillary", bucket.options).claim("two")
+        await other.claim("two")
+    made = await asyncio.gather(*(one.secret(".s") for one in (store, other, store)))
+    assert [len(one) for one in made] == [32] * 3 and len(set(made)) == 1
+    assert await other.secret(".s", b"too late") == made[0]
+    await other.delete([".s"])
     await store.delete(["a/with space/c", "a/none"])
     assert [key async for key, _ in store.list()] == []
 

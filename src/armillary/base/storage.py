@@ -23,6 +23,7 @@ from armillary.base.errors import FULL_DISK, Conflict, NotFound, UsageError, dis
 from armillary.base.ids import key_segment
 
 INSTANCE_KEY = ".armillary-instance"
+LINKS_KEY = ".links.key"  # signs links to what is stored here: who can read it can read all of that anyway
 NONCE_NAME = ".nonce"  # who can read it, sees the same disk as the server does
 CHUNK_BYTES = 1 << 20
 
@@ -48,7 +49,8 @@ class Store:
 
     async def claim(self, instance: str) -> None:
         """Make this the store of `instance`, or refuse because it is another's."""
-        owner = await self._read_small(INSTANCE_KEY)
+        read = await self._read_small(INSTANCE_KEY)
+        owner = read.decode() if read is not None else None
         if owner is None:
             await obstore.put_async(self._objects, INSTANCE_KEY, instance.encode(), mode="create")
         elif owner != instance:
@@ -58,6 +60,21 @@ class Store:
             )
         if self.root:
             self._nonce = read_or_make_secret(self.root / NONCE_NAME).hex()
+
+    async def secret(self, name: str, first: bytes | None = None) -> bytes:
+        """Bytes that all servers of this store share, made once: of `first`, or at random."""
+        if self.root:
+            return await asyncio.to_thread(read_or_make_secret, self.root / name, first)
+        found = await self._read_small(name)
+        if found is None:
+            with contextlib.suppress(
+                obstore.exceptions.AlreadyExistsError
+            ):  # another server was faster: its secret counts
+                made = first or secrets.token_bytes(32)
+                await obstore.put_async(self._objects, name, made, mode="create")
+            found = await self._read_small(name)
+        assert found is not None, "it was just made or was there"
+        return found
 
     def is_same_host(self, proof: str | None) -> bool:
         """Whether whoever sends `proof` has read the nonce in the store's root."""
@@ -128,9 +145,9 @@ class Store:
             raise UsageError("A local store has no URLs of its own.", "Use the file or relay transfer.")
         return str(obstore.sign(self._objects, method, key, expires))  # type: ignore[call-overload]
 
-    async def _read_small(self, key: str) -> str | None:
+    async def _read_small(self, key: str) -> bytes | None:
         try:
-            return bytes(await (await obstore.get_async(self._objects, key)).bytes_async()).decode()
+            return bytes(await (await obstore.get_async(self._objects, key)).bytes_async())
         except FileNotFoundError:
             return None
 
@@ -195,13 +212,13 @@ def _remote(url: str, options: dict[str, str]) -> Any:
         ) from error
 
 
-def read_or_make_secret(path: Path) -> bytes:
-    """32 random bytes in a file that only we can read, the same for every process that asks."""
+def read_or_make_secret(path: Path, first: bytes | None = None) -> bytes:
+    """32 random bytes (or `first`) in a file that only we can read, the same for every process that asks."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         part = path.with_name(f".part-{secrets.token_hex(8)}")
         with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(32))
+            file.write(first or secrets.token_bytes(32))
         with contextlib.suppress(FileExistsError):  # another process was faster: its secret counts
             os.link(part, path)
         part.unlink()
