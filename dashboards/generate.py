@@ -198,6 +198,7 @@ INSTANCE = (
     counted("Deliveries", "armillary_deliveries_total", "destination, state"),
     now("Deliveries not yet there", "armillary_deliveries_open", "destination, state"),
     latency("From the intent to the archive", "armillary_delivery_duration_seconds", "destination"),
+    now("What the watchdog has found", "armillary_findings", "sweep, severity"),
     counted("Cost", "armillary_attempt_cost_total", "algorithm"),
     counted("Workers that came, went or were quarantined", "armillary_worker_events_total", "kind"),
     now("Work for the reactor that is due", "armillary_wake_oldest_seconds", "consumer", function="max", unit="s"),

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -37,12 +38,14 @@ from armillary.pools.pool import default_document
 from armillary.pools.reconcile import SINGLETON, Reconciler
 from armillary.rules import fire, schedule
 from armillary.rules.fire import Rules
+from armillary.traces.export import Exporter
 from armillary.watchdog.watch import Watch
 
 COLLECT_SECONDS = 60.0
 RETAIN_SECONDS = 300.0  # each round asks every collection that does not keep all for what it has too much
 TICK_SECONDS = 1.0
 TALLY_SECONDS = 5.0
+TRACES_SECONDS = 2.0
 TELL_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 5.0
 DRAIN = timedelta(seconds=45)
@@ -73,7 +76,7 @@ class Server:
             asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
         context = await self._open()
         web = await self._start_web(context) if "web" in self.roles else None
-        self._start_loops()
+        self._start_loops(context)
         await self._announce()
         await self._stopping.wait()
         await self._stop(web)
@@ -114,7 +117,7 @@ class Server:
         await web.start()
         return web
 
-    def _start_loops(self) -> None:
+    def _start_loops(self, context: Context) -> None:
         loop = self._loops.add
         loop("beat", self._beat, servers.BEAT.total_seconds())
         loop("tell", self._tell, TELL_SECONDS)
@@ -131,7 +134,10 @@ class Server:
             loop("collector", self._collect, COLLECT_SECONDS)
             loop("retention", self._retain, RETAIN_SECONDS)
             loop("deadlines", lambda: deadline.sweep(self.database), TICK_SECONDS)
-            loop("tally", self._tally, TALLY_SECONDS)
+            loop("tally", lambda: self._catch_up(lambda: tally.add_up(self.database, self.id)), TALLY_SECONDS)
+            if self.settings.traces.endpoint:
+                exporter = Exporter(self.settings.traces, context.instance)
+                loop("traces", lambda: self._catch_up(lambda: exporter.round(self.database, self.id)), TRACES_SECONDS)
             loop("partitions", self._make_partitions, 3600.0)
             watch = Watch(self.database, self.store, self.settings)
             loop("watch", lambda: watch.round(self.id), TICK_SECONDS)
@@ -161,12 +167,12 @@ class Server:
         # The whole queue is counted: a long one less often, so that counting takes a tenth of the time.
         await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, 9 * (time.monotonic() - begun)))
 
-    async def _tally(self) -> None:
-        while True:
+    async def _catch_up(self, read: Callable[[], Awaitable[bool]]) -> None:
+        """Read the history to its end; a long one takes half of the time, so that others get theirs."""
+        begun = time.monotonic()
+        while await read():
+            await asyncio.sleep(time.monotonic() - begun)
             begun = time.monotonic()
-            if not await tally.add_up(self.database, self.id):
-                return
-            await asyncio.sleep(time.monotonic() - begun)  # a long history is caught up with in half of the time
 
     async def _collect(self) -> None:
         await collect.collect(self.database, self.store)

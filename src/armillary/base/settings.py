@@ -82,6 +82,19 @@ class PoolSettings(_Part):
     idle_workers: int = Field(default=1, ge=0, description="Workers that the local pool keeps warm.")
 
 
+class TraceSettings(_Part):
+    """Where OpenTelemetry traces go."""
+
+    endpoint: str | None = Field(
+        default=None,
+        description="Where traces are sent by OTLP over HTTP (http://collector:4318/v1/traces); nowhere if unset.",
+    )
+    fraction: float = Field(
+        default=1.0, ge=0, le=1, description="The part of all traces that is sent, each as a whole."
+    )
+    token_file: Path | None = Field(default=None, description="A file whose content the receiver gets as bearer token.")
+
+
 class LogSettings(_Part):
     """What the server writes about itself."""
 
@@ -99,6 +112,7 @@ class Settings(_Part):
     database: DatabaseSettings = DatabaseSettings()
     store: StoreSettings = StoreSettings()
     pools: PoolSettings = PoolSettings()
+    traces: TraceSettings = TraceSettings()
     log: LogSettings = LogSettings()
 
 

@@ -93,6 +93,8 @@ CURRENT = (
     _gauge("armillary_uploads_open", "", "Uploads that were begun and neither committed nor abandoned."),
     _gauge("armillary_findings", "sweep severity", "Open findings of the watchdog, those sweeps included that have none."),
     _gauge("armillary_servers", "role", "Servers that were heard of in the last ten seconds."),
+    _gauge("armillary_sweep_age_seconds", "sweep", "How long ago a sweep of the watchdog ran."),
+    _gauge("armillary_sweep_seconds", "sweep", "How long it took."),
     _gauge("armillary_database_bytes", "", "Size of the database."),
     _gauge("armillary_history_lag_seconds", "reader", "How far counters (metrics) and traces are behind the history."),
 )  # fmt: skip

@@ -180,11 +180,16 @@ _CURRENT: tuple[tuple[tuple[str, ...], str], ...] = (
            where state in ('intended', 'sent', 'failed') group by 1, 2""",
     ),
     (("armillary_uploads_open",), "select count(*) as armillary_uploads_open from upload where state = 'open'"),
-    (("armillary_findings",), "select sweep, severity, open as armillary_findings from armillary_findings()"),
     (
         ("armillary_servers",),
         """select role, count(*) as armillary_servers from server, unnest(roles) as role
            where beat_at > armillary_now() - interval '10 seconds' group by role""",
+    ),
+    (("armillary_findings",), "select sweep, severity, open as armillary_findings from armillary_findings()"),
+    (
+        ("armillary_sweep_age_seconds", "armillary_sweep_seconds"),
+        """select name as sweep, extract(epoch from armillary_now() - ran_at) as armillary_sweep_age_seconds,
+                  seconds as armillary_sweep_seconds from sweep""",
     ),
     (("armillary_database_bytes",), "select pg_database_size(current_database()) as armillary_database_bytes"),
     (

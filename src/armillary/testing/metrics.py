@@ -83,6 +83,7 @@ async def busy_world(world: World, archive: str = "/nowhere") -> None:
         await register_builtin(tx, send.ALGORITHM)
         await apply.apply(tx, OWNER, definitions(archive))
         await tx.execute("update pool set wanted = 2")
+        await tx.execute("insert into sweep (name, seconds) values ('disks', 0.1)")
         await servers.enter(tx, new_id(), ["web", "watchdog"], "1")
     await lost_and_retried(world)
     worker = await world.worker()

@@ -1,0 +1,1 @@
+"""OpenTelemetry traces, from ingest to delivery, told after the fact from the history."""
