@@ -46,6 +46,13 @@ async def test_what_is_leased_fits_together_into_what_is_free(world):
     assert len(await world.lease(worker, count=2)) == 2
 
 
+@pytest.mark.parametrize("cpu", [0.01, 0.05, 0.1, 0.3, 0.7])
+async def test_a_fraction_of_a_processor_fits_into_exactly_as_much(world, cpu):
+    await world.algorithm(algorithm("small", resources={"cpu": cpu, "memory": "1MiB", "disk": "1MiB"}))
+    await jobs(world, 0, algorithm="small")
+    assert len(await world.lease(await world.worker(), free=Resources(cpu, 2**30, 2**30))) == 1
+
+
 async def test_a_job_too_large_does_not_block_those_behind_it(world):
     await world.algorithm(algorithm("large", resources={"cpu": 64, "memory": "1GiB", "disk": "1GiB"}))
     (large,) = await jobs(world, 9, algorithm="large")

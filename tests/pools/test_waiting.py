@@ -47,7 +47,9 @@ class Poll:
         return self.jobs.pop() if self.jobs else None
 
     def start(self, number, free=FREE):
-        self.tasks += [asyncio.create_task(self.waiting.until("p", free, 10, self.look)) for _ in range(number)]
+        workers = [uuid4() for _ in range(number)]
+        self.tasks += [asyncio.create_task(self.waiting.until(one, "p", free, 10, self.look)) for one in workers]
+        return workers
 
     async def settle(self):
         """Until all that can happen has happened: nothing here waits for anything but a wake."""
@@ -109,6 +111,31 @@ async def test_who_has_more_free_looks_for_itself():
     await polls.end()
 
 
+async def test_a_worker_that_has_more_free_by_now_asks_anew():
+    polls = Poll()
+    first, second = polls.start(2)
+    await polls.settle()
+    polls.waiting.ask_anew(first)
+    await polls.settle()
+    assert [task.done() for task in polls.tasks] == [True, False]
+    assert polls.tasks[0].result() is None
+    polls.jobs.append("a")
+    polls.wakes.wake()
+    await polls.settle()
+    assert polls.tasks[1].result() == "a"
+    polls.waiting.ask_anew(second)  # nobody waits any more
+
+
+async def test_a_worker_that_has_more_free_while_it_looks_asks_anew():
+    polls = Poll()
+    (worker,) = polls.start(1)
+    while polls.looks == 0:
+        await asyncio.sleep(0)
+    polls.waiting.ask_anew(worker)
+    await polls.settle()
+    assert polls.tasks[0].result() is None
+
+
 async def test_nobody_is_watched_for_once_all_have_gone():
     polls = Poll()
     polls.start(2)
@@ -126,7 +153,7 @@ async def test_it_is_polled_once_a_second_in_case_a_wake_was_lost():
 
     waiting = Waiting(wakes, clock=lambda: now[0])
     for now[0] in (0.0, 0.5, 0.9, 1.1, 1.5, 2.2):
-        await waiting.until("p", FREE, 0, look)
+        await waiting.until(uuid4(), "p", FREE, 0, look)
     assert looks == [0.0, 1.1, 2.2]
 
 

@@ -13,10 +13,12 @@ from typing import Any
 import psutil
 import pytest
 
+from armillary.base.clock import parse
 from armillary.client import auth
 from armillary.client.client import Client
 from armillary.client.transfer import Prover, Ticket, Transfer
 from armillary.client.upload import AssetSource, GranuleSource, Uploader
+from armillary.runner.session import BUSY_HELD_SECONDS
 from armillary.testing.conformance.transfer import Place, TransferConformance
 
 Json = dict[str, Any]
@@ -153,6 +155,8 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
                 _algorithm("nothing", "true"),
                 _algorithm("function", "", run={"python": "operator:not_"}, outputs={}),  # of a full job.json: 0
                 _algorithm("reused", "", run={"python": "operator:not_", "reuse": True}, outputs={}),
+                _algorithm("gated", f"echo up; while [ ! -e {instance.home}/gate ]; do sleep 0.05; done\n" + COPY),
+                _algorithm("wide", COPY, resources={"cpu": 2, "memory": "256MiB", "disk": "64MiB", "time": "2m"}),
                 _algorithm("greedy", "exec python -c 'a = bytearray(400 << 20); import time; time.sleep(100)'"),
             ]
         )
@@ -253,6 +257,19 @@ def test_functions_run_on_a_worker_and_leave_it_when_it_goes(instance: Instance)
     instance.end_runners()
     _, alive = psutil.wait_procs(below, timeout=30)
     assert alive == []
+
+
+def test_what_needs_the_whole_worker_starts_as_soon_as_that_is_free(instance: Instance, scene: str) -> None:
+    """Its poll is held, and says what was free while another job ran: the end of that job makes it ask anew."""
+    instance.runner()
+    narrow = instance.submit("gated", scene)
+    instance.wait(lambda: instance.log(narrow) == b"up\n")
+    wide = instance.submit("wide", scene)
+    (instance.home / "gate").touch()
+    first, second = instance.ended(narrow), instance.ended(wide)
+    assert (first["state"], second["state"]) == ("succeeded", "succeeded")
+    waited = parse(second["attempts"][0]["leased_at"]) - parse(first["attempts"][0]["ended_at"])
+    assert waited.total_seconds() < BUSY_HELD_SECONDS / 2
 
 
 def test_a_running_job_is_cancelled(instance: Instance, scene: str) -> None:

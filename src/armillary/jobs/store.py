@@ -107,7 +107,8 @@ async def lease(
                select job_id, priority, ready_at, cpu, memory_bytes, disk_bytes, gpu from job_queue
                where pool = %(pool)s and worker_id is null and ready_at < 'infinity'
                    and ready_at <= (select armillary_now())
-                   and cpu <= %(cpu)s and memory_bytes <= %(memory)s and disk_bytes <= %(disk)s
+                   -- cpu is a real: 0.05 of it is a little more than 0.05
+                   and cpu <= %(cpu)s + 1e-6 and memory_bytes <= %(memory)s and disk_bytes <= %(disk)s
                    and gpu <= %(gpu)s and needs_seconds <= %(seconds_left)s
                order by priority desc, ready_at, job_id limit %(count)s
                for update skip locked),
@@ -991,7 +992,7 @@ async def explain_unfit(tx: Transaction, pool: str, size: Resources, reason: str
         """with unfit as (
                select job_id from job_queue
                where pool = %(pool)s and worker_id is null and ready_at < 'infinity'
-                   and (cpu > %(cpu)s or memory_bytes > %(memory)s or disk_bytes > %(disk)s or gpu > %(gpu)s
+                   and (cpu > %(cpu)s + 1e-6 or memory_bytes > %(memory)s or disk_bytes > %(disk)s or gpu > %(gpu)s
                         or needs_seconds > %(seconds)s)
                order by job_id for update skip locked)
            update job set reason = %(reason)s from unfit where job.id = unfit.job_id and job.reason <> %(reason)s""",

@@ -402,7 +402,7 @@ async def lease(web: Web, actor: SignedIn, worker: UUID, body: LeaseWire, reques
         return (leases, is_draining) if leases or is_draining else None
 
     seconds = min(body.wait_seconds, LONGEST_WAIT_SECONDS)
-    leases, is_draining = await _waiting(request, web).until(pool, free, seconds, look) or ([], False)
+    leases, is_draining = await _waiting(request, web).until(worker, pool, free, seconds, look) or ([], False)
     # Written here: to look through hundreds of leases for what may not be JSON takes longer than all else.
     answer = {"leases": [_lease(web, lease) for lease in leases], "drain": is_draining}
     return Response(json.dumps(answer, ensure_ascii=False, separators=(",", ":")), media_type="application/json")
@@ -467,6 +467,7 @@ async def finish(web: Web, actor: SignedIn, worker: UUID, body: ReportsWire, req
     prepared = iter(await ingest.prepare(web.database, web.store, commits) if commits else [])
     reports = [_report(report, [next(prepared) for _ in report.outputs]) for report in body.reports]
     results = await web.database.retry(lambda tx: workers.finish(tx, actor, worker, reports))
+    _waiting(request, web).ask_anew(worker)
     await _learner(request).learn(
         web.database, [(one.job_id, one.lease) for one in results if one.outcome == "recorded"]
     )

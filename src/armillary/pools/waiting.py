@@ -1,13 +1,15 @@
 """Waiting for work: thousands of held polls cost one look at each pool's queue per wake, not one each.
 
 Those who wait stand in line, a line for each pool and for what they have free. A wake reaches the first of each line alone;
-who finds work passes the turn on to the next. Likewise one look tells all who wait for commands whether there are any for them.
+who finds work passes the turn on to the next. A worker whose job ends has more free than its held poll says: that is answered,
+so that it asks anew. Likewise one look tells all who wait for commands whether there are any for them.
 """
 
 import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
@@ -26,6 +28,14 @@ class Barred:
 BARRED = Barred()
 
 
+@dataclass
+class _Poll:
+    """A worker's held poll, and whether the worker has more free by now."""
+
+    turn: Turn | None = None
+    is_outdated: bool = False
+
+
 class Waiting:
     """The held polls of one server."""
 
@@ -36,12 +46,30 @@ class Waiting:
         self._empty: dict[str, tuple[int, Resources, float]] = {}
         self._lines: dict[str, dict[Resources, deque[Turn]]] = defaultdict(dict)
         self._watching: dict[str, asyncio.Task[None]] = {}
+        self._polls: dict[UUID, _Poll] = {}
 
     async def until(
-        self, pool: str, free: Resources, seconds: float, look: Callable[[], Awaitable[T | Barred | None]]
+        self, worker: UUID, pool: str, free: Resources, seconds: float, look: Callable[[], Awaitable[T | Barred | None]]
     ) -> T | None:
-        """What `look` finds, at once or after a wake; nothing if there is nothing within the time."""
-        deadline = self._clock() + seconds
+        """What `look` finds, at once or after a wake; nothing if there is nothing within the time, or it is to ask anew."""
+        poll = self._polls[worker] = _Poll()
+        try:
+            return await self._until(poll, pool, free, self._clock() + seconds, look)
+        finally:
+            if self._polls.get(worker) is poll:
+                del self._polls[worker]
+
+    def ask_anew(self, worker: UUID) -> None:
+        """Answer what the worker has asked, if it waits: it has more free than it had."""
+        poll = self._polls.get(worker)
+        if poll is not None:
+            poll.is_outdated = True
+            if poll.turn is not None and not poll.turn.done():
+                poll.turn.set_result(None)
+
+    async def _until(
+        self, poll: _Poll, pool: str, free: Resources, deadline: float, look: Callable[[], Awaitable[T | Barred | None]]
+    ) -> T | None:
         while True:
             since = self._wakes.count(QUEUE)
             if not self._is_known_empty(pool, free, since):
@@ -54,9 +82,9 @@ class Waiting:
                 elif found is not None:
                     return found
             left = deadline - self._clock()
-            if left <= 0:
+            if left <= 0 or poll.is_outdated:
                 return None
-            if self._wakes.count(QUEUE) == since and not await self._turn(pool, free, left):
+            if self._wakes.count(QUEUE) == since and not await self._turn(poll, pool, free, left):
                 return None
 
     async def _look(
@@ -82,10 +110,10 @@ class Waiting:
 
     # Lines -----------------------------------------------------------------------------------------------------
 
-    async def _turn(self, pool: str, free: Resources, seconds: float) -> bool:
-        """Wait to be called; false if nobody called in time."""
+    async def _turn(self, poll: _Poll, pool: str, free: Resources, seconds: float) -> bool:
+        """Wait to be called; false if nobody called in time, or to ask anew."""
         line = self._lines[pool].setdefault(free, deque())
-        turn: Turn = asyncio.get_running_loop().create_future()
+        turn = poll.turn = asyncio.get_running_loop().create_future()
         line.append(turn)
         if pool not in self._watching:
             self._watching[pool] = asyncio.create_task(self._watch(pool))
@@ -99,7 +127,7 @@ class Waiting:
             if turn.done() and not turn.cancelled():
                 self._call_next(pool, free)
             raise
-        return True
+        return not poll.is_outdated
 
     def _call_next(self, pool: str, free: Resources) -> None:
         line = self._lines[pool].get(free, deque())

@@ -27,6 +27,7 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 HELD_SECONDS = 50.0
+BUSY_HELD_SECONDS = 10.0  # a server that hears of a job's end answers at once; another one does not know
 TRANSFER_PATIENCE_SECONDS = 1800.0  # a server that is away does not end what runs
 MAX_REPORTS = 100
 PACE_SECONDS = 0.008  # between calls that carry what ended meanwhile
@@ -84,9 +85,10 @@ class Session:
         self._calls.close()
         self._bytes.close()
 
-    def lease(self, free: Json, count: int) -> Json:
-        """Jobs to run; held until there are some."""
-        return self._ask(lambda: self._calls.lease(self.worker, free, count, HELD_SECONDS))
+    def lease(self, free: Json, count: int, *, is_busy: bool) -> Json:
+        """Jobs to run; held until there are some, and not for long where what is free may soon be more."""
+        seconds = BUSY_HELD_SECONDS if is_busy else HELD_SECONDS
+        return self._ask(lambda: self._calls.lease(self.worker, free, count, seconds))
 
     def heartbeat(self, running: Sequence[Json], leaving: str = "", machine: Json | None = None) -> Json:
         """Say what runs, why this worker takes nothing new if it goes by itself, and how its machine is."""

@@ -160,10 +160,11 @@ class Worker:
         with self._changed:
             self._return_stale()
             asked = self._wish()
+            is_busy = bool(self._held)
             if asked is None:
                 self._changed.wait(1.0)
                 return
-        answer = session.lease(asked.free.wire() | self._ending.wire(), asked.count)
+        answer = session.lease(asked.free.wire() | self._ending.wire(), asked.count, is_busy=is_busy)
         crash_point("runner.after-lease")
         if answer["drain"]:
             self.drain()
