@@ -7,6 +7,7 @@ them.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -18,7 +19,7 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,14 @@ def main() -> None:
         table("bounds of this machine, one thread", bounds(work))
     chosen = [] if options.bursts == WHOLE else first_bursts(made, options.bursts)
     job = write_job(work / "job", made, options.swaths or list(names), chosen)
-    wall, cpu, peak = run(job)
+    used = run(job)
     product = next((job.parent / "outputs" / "interferogram").iterdir())
     quality = json.loads((product / "quality.json").read_text())
     samples = samples_of(made, quality["bursts"])
     print(
-        f"\nprocessed {len(quality['bursts'])} bursts, {samples / 1e6:.0f} million samples a date: {wall:.1f} s, "
-        f"{cpu:.1f} CPU s, peak {peak / 2**20:.2f} GiB, {cpu / samples * 34.74e6:.2f} CPU s per 34.7 million samples; "
-        f"{cpu / wall:.2f} processors busy; "
+        f"\nprocessed {len(quality['bursts'])} bursts, {samples / 1e6:.0f} million samples a date: {used.wall_s:.1f} s, "
+        f"{used.cpu_s:.1f} CPU s, peak {used.peak_gib:.2f} GiB, {used.cpu_s / samples * 34.74e6:.2f} CPU s per 34.7 million "
+        f"samples; processors it kept busy {used.cpu_s / used.wall_s:.2f}, and had work for {used.wanted_s / used.wall_s:.2f}; "
         f"load {os.getloadavg()[0]:.1f}"
     )
     table("stages", {k: f"{v['wall_s']:8.1f} s wall {v['cpu_s']:8.1f} s CPU" for k, v in quality["seconds"].items()})
@@ -251,16 +252,40 @@ def write_job(folder: Path, made: pairs.MadePair, swaths: list[str], bursts: lis
     return folder / "job.json"
 
 
-def run(job: Path) -> tuple[float, float, float]:
-    """Wall and CPU seconds and peak resident KiB of one job in a process of its own."""
+@dataclass(frozen=True)
+class Run:
+    """What one job took in a process of its own."""
+
+    wall_s: float
+    cpu_s: float
+    peak_gib: float
+    wanted_s: float  # seconds in which its threads ran, or could have run had other work not had the processor
+
+
+def run(job: Path) -> Run:
+    """Process one job."""
     command = [str(Path(sys.executable).with_name("armillary-insar")), "process", str(job)]
     start = time.perf_counter()
     process = subprocess.Popen(command)
-    _, status, used = os.wait4(process.pid, 0)
+    seen: dict[str, int] = {}
+    while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+        seen |= thread_times(process.pid)
+        time.sleep(0.1)
     wall = time.perf_counter() - start
+    _, status, used = ended
     if status:
         raise SystemExit(f"the job failed with status {status}; see {job.parent / 'error.json'}")
-    return wall, used.ru_utime + used.ru_stime, float(used.ru_maxrss)
+    return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20, sum(seen.values()) / 1e9)
+
+
+def thread_times(pid: int) -> dict[str, int]:
+    """Nanoseconds that each thread has run or waited for a processor (Linux counts both)."""
+    found = {}
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            ran, waited, _ = (thread / "schedstat").read_text().split()
+            found[thread.name] = int(ran) + int(waited)
+    return found
 
 
 def first_bursts(made: pairs.MadePair, count: int) -> list[int]:

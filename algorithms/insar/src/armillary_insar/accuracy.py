@@ -21,6 +21,7 @@ from armillary_insar.looks import (
 from armillary_insar.merge import merge
 from armillary_insar.pairing import BurstPair, Mosaic
 from armillary_insar.process import prepare
+from armillary_insar.safe import Floats
 from armillary_insar.unwrap import goldstein, unwrap
 
 EVERY_ROW = 8  # of cells, for what the baseline leaves: its mean over a burst is wanted
@@ -161,28 +162,32 @@ def fringe_frequencies(
     """Cycles per sample and per line that flattening takes off, from the range differences at the cells' corners."""
     pair, (rows, columns) = setup.pair, tile.cross.shape
     some = np.arange(0, rows, EVERY_ROW)
-    lines = (tile.first_row + np.stack([some, some + 1])) * looks[1] - 0.5 - pair.first_line
+    lines = (tile.first_row + np.concatenate([some, some + 1])) * looks[1] - 0.5 - pair.first_line
     edges = (tile.first_column + np.arange(columns + 1)) * looks[0] - 0.5 - pair.first_sample
-    y, x = (v.astype(float) for v in np.broadcast_arrays(lines[:, :, None], edges))
-    cycles = setup.geometry.at(y, x, _heights(setup, y, x))[3] * 2 / pair.swath.wavelength_m
-    across = np.diff(cycles, axis=2).mean(axis=0) / looks[0]
-    along = (cycles[1] - cycles[0])[:, 1:] / looks[1]
+    functions = setup.geometry.on_grid(lines.astype(float), edges.astype(float))
+    heights = _scaled_heights(setup, functions)
+    cycles = np.polynomial.polynomial.polyval(heights, functions[3], tensor=False) * 2 / pair.swath.wavelength_m
+    upper, lower = np.split(cycles, 2)
+    across = (np.diff(upper, axis=1) + np.diff(lower, axis=1)) / 2 / looks[0]
+    along = (lower - upper)[:, 1:] / looks[1]
     return np.repeat(across, EVERY_ROW, axis=0)[:rows], np.repeat(along, EVERY_ROW, axis=0)[:rows]
 
 
-def _heights(setup: BurstSetup, y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Heights where lines and samples meet the elevation, by damped Newton steps; good to a metre or so."""
-    height = np.full(y.shape, setup.geometry.height_mid_m)
+def _scaled_heights(setup: BurstSetup, functions: Floats) -> Floats:
+    """Heights where a grid of lines and samples meets the elevation, by damped Newton steps; good to a metre or so."""
+    mid, half = setup.geometry.height_mid_m, setup.geometry.height_half_m
+    scaled = np.zeros(functions.shape[2:])
 
-    def above(h: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        row, column, *_ = setup.geometry.at(y, x, h)
-        return np.asarray(map_coordinates(setup.elevation, np.stack([row, column]), order=1, mode="nearest")) - h
+    def above(h: Floats) -> Floats:
+        place = [np.polynomial.polynomial.polyval(h, function, tensor=False) for function in functions[:2]]
+        found = map_coordinates(setup.elevation, np.stack(place), order=1, mode="nearest")
+        return np.asarray(found - mid - half * h)
 
     for _ in range(8):
-        here = above(height)
-        slope = np.minimum((above(height + 5) - here) / 5, -0.25)
-        height = height - np.clip(here / slope, -200, 200)
-    return height
+        here = above(scaled)
+        slope = np.minimum((above(scaled + 5 / half) - here) / 5, -0.25)
+        scaled = scaled - np.clip(here / slope, -200, 200) / half
+    return scaled
 
 
 def wrong_cycles(

@@ -124,11 +124,14 @@ class PairGeometry:
         x = 2 * nodes / max(self.window.samples - 1, 1) - 1
         return np.ascontiguousarray(np.polynomial.chebyshev.chebvander(x, RANGE_DEGREE).T)
 
-    def grid_at_middle(self, lines: Floats, samples: Floats) -> Floats:
-        """The four functions on a grid of lines and samples at the middle height, (4, lines, samples): two products of matrices."""
+    def on_grid(self, lines: Floats, samples: Floats, powers: int = HEIGHT_DEGREE + 1) -> Floats:
+        """The four functions on a grid as polynomials in the scaled height, (4, powers, lines, samples).
+
+        Two products of matrices; the first power alone is the value at the middle height.
+        """
         ta = np.polynomial.chebyshev.chebvander(2 * lines / (self.window.lines - 1) - 1, AZIMUTH_DEGREE)
         tr = np.polynomial.chebyshev.chebvander(2 * samples / (self.window.samples - 1) - 1, RANGE_DEGREE)
-        return np.asarray(ta @ np.swapaxes(self.coefficients[:, 0], 1, 2) @ tr.T)
+        return np.asarray(ta @ np.swapaxes(self.coefficients[:, :powers], 2, 3) @ tr.T)
 
     def at(self, line: Floats, sample: Floats, height_m: Floats) -> Floats:
         """The four functions at any points, (4, ...): the slow path for tests and diagnostics."""

@@ -204,7 +204,7 @@ def _empty_tile(setup: BurstSetup, mosaic: Mosaic) -> Tile:
 
 def _local_doppler(setup: BurstSetup, lines: Floats, samples: Floats) -> tuple[Floats, Floats]:
     """f_DC of both dates at cell centres: times 2π and a timing error, the phase error of misregistration."""
-    _, _, time2, difference = setup.geometry.grid_at_middle(lines, samples)
+    _, _, time2, difference = setup.geometry.on_grid(lines, samples, powers=1)[:, 0]
     y, x = lines[:, None], samples[None, :]
     swath, other = setup.pair.swath, setup.pair.secondary_swath
     one = setup.reference_carrier.frequency_hz(y * swath.line_interval_s - _half_duration(swath), x)
