@@ -164,6 +164,8 @@ class Server:
             epoch = await servers.hold(tx, SINGLETON, self.id)
         if epoch is not None:
             await self._pools.round(epoch)
+        else:
+            await self._pools.mind_host()
         # The whole queue is counted: a long one less often, so that counting takes a tenth of the time.
         await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, 9 * (time.monotonic() - begun)))
 

@@ -1,3 +1,4 @@
+import socket
 from datetime import timedelta
 
 import pytest
@@ -13,7 +14,8 @@ from armillary.pools import define, store
 from armillary.pools import worker as workers
 from armillary.pools.fleet import Providers
 from armillary.pools.pool import Arrival
-from armillary.pools.reconcile import DOUBTED, LEFT_OVER, Reconciler
+from armillary.pools.provider import Found
+from armillary.pools.reconcile import DOUBTED, LEFT_OVER, LONGEST_PAUSE, REGISTER_WITHIN, Reconciler
 from armillary.testing.memory import MemoryProvider
 from armillary.testing.world import CAPACITY, OWNER, TIME_TO_LIVE, algorithm
 
@@ -269,3 +271,76 @@ async def test_a_server_that_stops_takes_its_workers_along(fleet):
     assert (await fleet.starts(), fleet.provider.living) == ([], {})
     assert [force for _, force in fleet.provider.stopped] == [False]
     assert (await fleet.world.job(job)).state is JobState.QUEUED
+
+
+# Workers of other machines -------------------------------------------------------------------------------------------
+
+
+async def started_on(fleet, host):
+    """A start that a server of that machine has made."""
+    start = new_id()
+    async with fleet.world.database.transaction() as tx:
+        await store.insert_starts(tx, [start], "fleet", "local", {})
+        await store.set_found(tx, start, Found(f"{host}:7:1.00"))
+    return start
+
+
+async def serve(fleet, host):
+    """A server of that machine says that it lives."""
+    async with fleet.world.database.transaction() as tx:
+        await tx.execute(
+            """insert into server (id, host, pid, roles, version, beat_at) values (%s, %s, 1, '{pools}', '1', armillary_now())""",
+            [new_id(), host],
+        )
+
+
+async def reasons(fleet):
+    async with fleet.world.database.transaction() as tx:
+        return {row["id"]: row["reason"] for row in await store.ended_starts(tx, "fleet", 9)}
+
+
+async def test_a_worker_of_another_machine_is_left_to_the_server_there_and_counts(fleet):
+    await fleet.put(workers={"min": 1, "max": 1})
+    start = await started_on(fleet, "elsewhere")
+    for _ in range(3):
+        await serve(fleet, "elsewhere")
+        await fleet.round()
+        assert [one.id for one in await fleet.starts()] == [start]
+        fleet.clock.advance(REGISTER_WITHIN)
+    assert (fleet.provider.living, fleet.provider.stopped) == ({}, [])
+
+
+async def test_where_no_server_is_left_a_worker_counts_as_long_as_it_is_heard_of(fleet):
+    await fleet.put(workers={"min": 1, "max": 1})
+    start = await started_on(fleet, "elsewhere")
+    await fleet.round()
+    assert [one.id for one in await fleet.starts()] == [start], "it may be about to register"
+    fleet.clock.advance(REGISTER_WITHIN + timedelta(seconds=1))
+    await fleet.round()
+    assert await reasons(fleet) == {start: "It is not heard of, and no server runs on elsewhere."}
+    fleet.clock.advance(LONGEST_PAUSE)
+    await fleet.round()
+    assert len(fleet.provider.living) == 1
+
+
+async def test_a_server_buries_those_of_its_own_machine_without_holding_the_singleton(fleet):
+    here, there = await started_on(fleet, socket.gethostname()), await started_on(fleet, "elsewhere")
+    async with fleet.world.database.transaction() as tx:
+        recorded = new_id()
+        await store.insert_starts(tx, [recorded], "fleet", "local", {})  # another server is about to start it
+    await fleet.reconciler.mind_host()
+    assert set(await reasons(fleet)) == {here}
+    assert {one.id for one in await fleet.starts()} == {there, recorded}
+    await fleet.reconciler.stop_all(timedelta(seconds=5))
+    assert {one.id for one in await fleet.starts()} == {there, recorded}
+
+
+async def test_one_that_never_registers_is_ended_by_the_server_of_its_machine(fleet):
+    await fleet.put(workers={"min": 1, "max": 1})
+    await fleet.round()
+    [reference] = fleet.provider.living
+    await fleet.reconciler.mind_host()
+    assert fleet.provider.stopped == []
+    fleet.clock.advance(REGISTER_WITHIN + timedelta(seconds=1))
+    await fleet.reconciler.mind_host()
+    assert fleet.provider.stopped == [(reference, True)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from armillary.jobs.queue import Demand
 from armillary.pools import judge, store, worker
 from armillary.pools.autoscale import Plan, plan
 from armillary.pools.fleet import Look, Providers
+from armillary.pools.hosts import host_of, is_judged_on, with_others
 from armillary.pools.pool import Pool, Start, fits, read
 from armillary.pools.provider import Found, StartRequest, StartState, consecutive
 from armillary.pools.providers.local import machine
@@ -68,7 +70,10 @@ class Reconciler:
             await judge.judge(tx)
             await pause.hold_paused(tx)
             starts, doubtful = await store.starts(tx), await store.doubtful(tx, DOUBTED)
-        look = await self.providers.look([*starts, *doubtful])
+            served = {server.host for server in await servers.living(tx) if "pools" in server.roles}
+        here = socket.gethostname()
+        look = await self.providers.look([*(start for start in starts if is_judged_on(here, start)), *doubtful])
+        look = with_others(look, starts, here, served, REGISTER_WITHIN)
         leftovers = left_over(doubtful, look)
         async with self.database.transaction() as tx:
             await _check(tx, epoch)
@@ -85,6 +90,13 @@ class Reconciler:
         for fleet, change in zip(fleets, plans, strict=True):
             await self._follow(fleet, change, epoch)
 
+    async def mind_host(self) -> None:
+        """What only a server of this machine can do, whichever holds the singleton: bury, and end who never registers."""
+        living = await self._bury()
+        async with self.database.transaction() as tx:
+            unregistered = set(await store.unregistered(tx, REGISTER_WITHIN))
+        await self._stop([start for start in living if start.id in unregistered], force=True)
+
     async def stop_all(self, within: timedelta) -> None:
         """End the workers of this machine: they finish or hand back what they run, then go. Others wait for a server."""
         deadline = time.monotonic() + within.total_seconds()
@@ -98,16 +110,19 @@ class Reconciler:
 
     async def _bury(self) -> list[Start]:
         """Record which of this machine's workers have ended; returns those that live."""
+        here = socket.gethostname()
         async with self.database.transaction() as tx:
-            starts = [start for start in await store.starts(tx) if start.provider == "local"]
+            starts = [one for one in await store.starts(tx) if one.provider == "local" and is_judged_on(here, one)]
         look = await self.providers.look(starts)
+        # One whose host is not known yet may be about to be started by another server.
+        known_here = [start for start in starts if host_of(start) or start.reference or start.id in look.found]
         async with self.database.transaction() as tx:
-            await settle(tx, starts, look)
+            await settle(tx, known_here, look)
         return [replace(start, reference=look.found[start.id].reference) for start in starts if start.id in look.found]
 
     async def _stop(self, starts: Sequence[Start], *, force: bool) -> None:
         for start in starts:
-            if start.reference:
+            if start.reference and is_judged_on(socket.gethostname(), start):
                 try:
                     await self.providers.of_start(start).stop([start.reference], force=force)
                 except ArmillaryError as error:

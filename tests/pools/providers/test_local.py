@@ -50,6 +50,14 @@ class TestLocalProvider(PoolProviderConformance):
             await provider.stop([other], force=True)
         assert psutil.pid_exists(int(pid))
 
+    async def test_one_that_has_the_number_of_another_before_it_is_found(self, provider, monkeypatch):
+        known = await self.start(provider)
+        pid = int(known.reference.split(":")[1])
+        before = psutil.Process(pid)
+        monkeypatch.setattr(before, "_ident", (pid, 1.0))  # what psutil still thinks of that number
+        monkeypatch.setitem(psutil._pmap, pid, before)
+        assert set(await provider.check([Known(known.start, None)])) == {known.start}
+
 
 async def test_a_program_that_is_not_there_is_said_so(tmp_path):
     provider = LocalProvider(tmp_path, ["/nowhere/armillary-runner"])

@@ -125,6 +125,7 @@ def _find(starts: Sequence[UUID]) -> dict[UUID, str]:
     """Processes that carry a start's id in their command line: the eldest is the runner, others are its children."""
     wanted = {str(start): start for start in starts}
     found: dict[UUID, psutil.Process] = {}
+    psutil.process_iter.cache_clear()  # it keeps processes by number, and a number may be another's by now
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
