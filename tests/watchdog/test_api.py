@@ -107,7 +107,7 @@ async def test_health_tells_of_every_part(world, ask, clock):
         (one.name, "2026-03-01T12:00:00Z") for one in all_sweeps()
     ]
     (pool,) = health["pools"]
-    assert (pool["workers"], pool["waiting"], pool["waiting_since"]) == ({"live": 1}, 1, "2026-03-01T12:00:00Z")
+    assert (pool["workers"]["idle"], pool["waiting"], pool["waiting_since"]) == (1, 1, "2026-03-01T12:00:00Z")
     assert {one["subject"] for one in health["findings"]} == {"role:reactor", "role:pools"}
     assert health["database"]["connections"] >= 1
     status = await ask("/api/status")

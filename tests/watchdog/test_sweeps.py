@@ -92,7 +92,7 @@ async def test_a_dead_worker_is_told_with_what_became_of_its_jobs(site):
     finding = (await site.look("workers"))["pool:default"]
     assert finding["severity"] == "notice"
     assert finding["reason"] == "1 worker of pool default died within 10 min: node-1 (Its process has ended)."
-    assert finding["action"] == "1 job that they held went back to the queue, uncounted."
+    assert finding["action"] == "1 job in hand went back to the queue, uncounted."
     site.clock.advance(11 * MINUTE)
     assert await site.look("workers") == {}
 

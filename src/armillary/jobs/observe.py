@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
+from armillary.accounts.actor import Actor
 from armillary.algorithms.algorithm import Resources
 from armillary.base.db import Transaction
 from armillary.jobs import store
 from armillary.jobs.queue import Share
 
 MOST_DUE = 500
+MOST_WAITING = 10_000  # of a longer queue the rest waits for the same reasons, or it does not matter yet
+MOST_REASONS = 20
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,11 @@ async def unfit(tx: Transaction, pool: str, size: Resources) -> list[Unfit]:
 async def due(tx: Transaction) -> list[Due]:
     """Waiting jobs that have a deadline, those first that are due first."""
     return [Due(**row) for row in await store.due(tx, MOST_DUE)]
+
+
+async def waiting_reasons(tx: Transaction, actor: Actor) -> list[dict[str, Any]]:
+    """Why jobs wait: pool, algorithm, state, reason and how many, the most frequent first."""
+    return await store.waiting_reasons(tx, actor.scope, MOST_WAITING, MOST_REASONS)
 
 
 async def lines(tx: Transaction, pools: Sequence[str]) -> list[Line]:

@@ -1071,6 +1071,18 @@ async def due(tx: Transaction, limit: int) -> list[Row]:
     )
 
 
+async def waiting_reasons(tx: Transaction, scope: dict[str, Any], among: int, limit: int) -> list[Row]:
+    """Why jobs wait, the most frequent reasons first, among so many that wait."""
+    return await tx.rows(
+        f"""select job.pool, job.algorithm, job.state, job.reason, count(*) as jobs
+            from (select job_id from job_queue where worker_id is null limit %(among)s) as queue
+                join job on job.id = queue.job_id
+            where {VISIBLE.replace('"group"', 'job."group"')}
+            group by 1, 2, 3, 4 order by jobs desc, 1, 2, 3, 4 limit %(limit)s""",
+        scope | {"among": among, "limit": limit},
+    )
+
+
 async def lines(tx: Transaction, pools: Sequence[str]) -> list[Row]:
     """What waits and what runs in these pools, together by priority and algorithm, the first to run first."""
     return await tx.rows(

@@ -11,12 +11,13 @@ from armillary.pools.pool import MachineSeen, PoolSeen, Seen, read
 
 async def pools(tx: Transaction) -> list[PoolSeen]:
     """Every pool with its workers by state."""
-    counts = await store.counts(tx)
+    counts, idle = await store.counts(tx), await store.idle_counts(tx)
     return [
         PoolSeen(
             pool=read(row["spec"]),
             group=row["group"],
             workers=counts.get(row["id"], {}),
+            idle=idle.get(row["id"], 0),
             size=store.read_size(row["size"]) if row["size"] else None,
             wanted=row["wanted"],
             why=row["why"],

@@ -128,6 +128,7 @@ class PoolSeen:
     pool: Pool
     group: str
     workers: Mapping[WorkerState, int]
+    idle: int = 0  # of those that live
     size: Resources | None = None
     wanted: int | None = None
     why: str = ""

@@ -330,6 +330,14 @@ async def seen_idle(tx: Transaction, pools: Sequence[str], at_least: timedelta) 
     return await _seen(tx, condition, {"pools": list(pools), "at_least": at_least})
 
 
+async def idle_counts(tx: Transaction) -> dict[str, int]:
+    """How many live workers of each pool do nothing."""
+    rows = await tx.rows(
+        "select pool, count(*) as number from worker where state = 'live' and idle_since is not null group by pool"
+    )
+    return {row["pool"]: row["number"] for row in rows}
+
+
 async def _seen(tx: Transaction, condition: str, params: Mapping[str, Any]) -> list[Seen]:
     rows = await tx.rows(f"{_SEEN} where {condition} order by worker.id limit {MOST_SEEN}", params)
     return [Seen(**row | {"capacity": Resources(**row["capacity"], time_seconds=math.inf)}) for row in rows]

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse,
 
 from armillary.base.errors import ArmillaryError, NotAuthenticated, from_problem
 from armillary.base.units import human_size
-from armillary.portal import listing
+from armillary.portal import health, listing
 from armillary.portal.footprint import drawing
 
 router = APIRouter(include_in_schema=False)
@@ -41,6 +41,7 @@ def templates() -> Any:
         lstrip_blocks=True,
     )
     made.filters["size"] = human_size
+    made.filters["marked"] = health.marked
     made.filters["segment"] = lambda text: quote(str(text), safe="")
     made.filters["time"] = lambda text: str(text or "")[:19].replace("T", " ")
     return made
@@ -79,6 +80,16 @@ async def front(request: Request) -> Response:
         }
 
     return await _page("front.html", values)
+
+
+@router.get("/status")
+async def status(request: Request) -> Response:
+    """What is wrong, what works and waits, and how servers, disks, loops and the database are."""
+
+    async def values() -> dict[str, Any]:
+        return health.view(await Api(request).get("/api/health"))
+
+    return await _page("health.html", values)
 
 
 @router.get("/granules/{collection}/{granule}")

@@ -7,8 +7,10 @@ from armillary.base import servers
 from armillary.base.clock import iso
 from armillary.base.db import Transaction
 from armillary.base.loops import turns
+from armillary.jobs import observe as jobs
 from armillary.jobs import pause, queue
 from armillary.pools import observe
+from armillary.pools.pool import PoolSeen
 from armillary.watchdog import store
 from armillary.watchdog.finding import SEVERITIES, Known
 from armillary.watchdog.sweep import Sweep
@@ -17,14 +19,14 @@ from armillary.watchdog.watch import SINGLETON
 
 async def status(tx: Transaction, actor: Actor) -> dict[str, Any]:
     """The state of the whole instance in a few numbers."""
-    jobs = await tx.rows("select state, count(*) as n from job group by state")
+    states = await tx.rows("select state, count(*) as n from job group by state")
     return {
         "servers": [
             {"host": one.host, "pid": one.pid, "roles": one.roles, "version": one.version, "started_at": one.started_at}
             for one in await servers.living(tx)
         ],
         "granules": await tx.value("select count(*) from granule where revision > 0"),
-        "jobs": {row["state"]: row["n"] for row in jobs},
+        "jobs": {row["state"]: row["n"] for row in states},
         "pools": await tx.rows(_POOLS),
         "firings": {
             row["state"]: row["n"] for row in await tx.rows("select state, count(*) as n from firing group by state")
@@ -52,6 +54,7 @@ async def health(tx: Transaction, actor: Actor, sweeps: tuple[Sweep, ...]) -> di
             {name: one[name] for name in ("algorithm", "version", "reason", "paused_by")} | {"since": iso(one["paused_at"])}
             for one in await pause.paused(tx, actor)
         ],
+        "waiting": await jobs.waiting_reasons(tx, actor),
         "database": await tx.row(_DATABASE),
         "problems": await _problems(tx),
     }  # fmt: skip
@@ -113,7 +116,7 @@ async def _pools(tx: Transaction, actor: Actor) -> list[dict[str, Any]]:
                 "provider": one.pool.provider or "none",
                 "max_workers": one.pool.max_workers,
                 "wanted": one.wanted,
-                "workers": one.workers,
+                "workers": _workers(one),
                 "why": one.why,
                 "running": wanted.running,
                 "waiting": wanted.waiting,
@@ -121,6 +124,12 @@ async def _pools(tx: Transaction, actor: Actor) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _workers(one: PoolSeen) -> dict[str, int]:
+    """Workers by what they do."""
+    apart = {state: one.workers.get(state, 0) for state in ("draining", "quarantined")}
+    return {"busy": one.workers.get("live", 0) - one.idle, "idle": one.idle} | apart
 
 
 _POOLS = """

@@ -34,7 +34,7 @@ def decide(abandoned: Abandoned) -> list[Finding]:
             Finding(
                 subject="store",
                 severity="notice",
-                reason=f"{several(abandoned.waiting, 'upload')} were begun and never committed.",
+                reason=f"{several(abandoned.waiting, 'abandoned upload')}: begun, and never committed.",
                 action=f"Their bytes are deleted {span(GRACE)} after they were given up.",
             )
         ]

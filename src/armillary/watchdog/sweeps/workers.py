@@ -45,9 +45,7 @@ def _dead(dead: Sequence[Seen]) -> Finding:
         subject=f"pool:{pool}",
         severity="notice",
         reason=f"{several(len(dead), 'worker')} of pool {pool} died within {span(LATELY)}: {hosts}.",
-        action=f"{several(jobs, 'job')} that they held went back to the queue, uncounted."
-        if jobs
-        else "They held no job.",
+        action=f"{several(jobs, 'job')} in hand went back to the queue, uncounted." if jobs else "No job was in hand.",
         remedy=f"`armillary worker list --pool {pool} --all` shows each with its reason.",
         group=dead[0].group,
     )
