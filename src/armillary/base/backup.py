@@ -8,7 +8,7 @@ import psycopg
 
 from armillary import __version__
 from armillary.base import dump, postgres
-from armillary.base.errors import Conflict, UsageError
+from armillary.base.errors import Conflict, TransientError, UsageError
 from armillary.base.settings import Settings
 
 KEPT = ("owner-token", "secrets", "config.yaml")  # of the home, beside database and store
@@ -17,7 +17,8 @@ KEPT = ("owner-token", "secrets", "config.yaml")  # of the home, beside database
 def backup(settings: Settings, folder: Path) -> None:
     """Write a backup into a new folder; the server may go on running.
 
-    The database goes first: bytes are never replaced, so all that its moment speaks of are still there afterwards.
+    The database goes first: bytes are never replaced, so all that its moment speaks of are still there afterwards, but for those
+    of revisions that were retired then and may have been given up since: the first round after a restore says so of them.
     """
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty.", "Name a new folder.")
@@ -29,7 +30,7 @@ def backup(settings: Settings, folder: Path) -> None:
     finally:
         if not was_running:
             postgres.stop(settings.home)
-    shutil.copytree(_local_store(settings), folder / "store")
+    copy_store(_local_store(settings), folder / "store")
     for name in KEPT:
         source = settings.home / name
         if source.is_dir():
@@ -37,6 +38,17 @@ def backup(settings: Settings, folder: Path) -> None:
         elif source.exists():
             shutil.copy2(source, folder / name)
     (folder / "backup.json").write_text(json.dumps({"version": __version__, "complete": True}))
+
+
+def copy_store(source: Path, target: Path) -> None:
+    """Copy a store that is in use: what the collector deletes meanwhile is no loss, all else that fails is one."""
+    try:
+        shutil.copytree(source, target)
+    except shutil.Error as error:
+        if lost := [why for path, _, why in error.args[0] if Path(path).exists()]:
+            raise TransientError(
+                f"The store could not be copied: {lost[0]}", "Put it right, and back up anew."
+            ) from error
 
 
 def restore(settings: Settings, folder: Path) -> None:
