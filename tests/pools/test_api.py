@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import shutil
 from datetime import timedelta
 from types import SimpleNamespace
 from uuid import UUID
@@ -14,11 +15,14 @@ import pytest
 from armillary import app
 from armillary.accounts.actor import Actor
 from armillary.accounts.authenticate import make_sign_in, sign_in
+from armillary.base.clock import iso, parse, utc_now
 from armillary.base.http import Context
 from armillary.base.links import Links
 from armillary.base.settings import Settings
 from armillary.jobs import kept
 from armillary.jobs.pace import Learner, known
+from armillary.pools import observe
+from armillary.runner.machine import Machine
 from armillary.testing.world import algorithm
 from armillary.watchdog import doctor
 
@@ -383,6 +387,18 @@ async def test_a_worker_that_goes_by_itself_says_why_and_gets_nothing_new(face):
     assert (await face.lease(worker))["leases"] == []
     (shown,) = (await face.json("GET", "/api/pools/default"))["workers"]
     assert (shown["state"], shown["reason"]) == ("draining", "Its machine is taken away.")
+
+
+async def test_a_heartbeat_tells_by_how_much_a_machines_clock_is_off(face, clock, tmp_path):
+    worker = await face.worker()
+    told = Machine(tmp_path, lambda: 0).news()
+    assert abs(parse(told["clock"]) - utc_now()) < timedelta(minutes=1)
+    ahead = iso(clock() + timedelta(seconds=42))
+    await face.tell(worker, "heartbeat", {"running": [], "machine": told | {"clock": ahead}})
+    async with face.world.database.transaction() as tx:
+        (seen,) = await observe.off_clock(tx, timedelta(seconds=41))
+        assert (seen.clock_ahead_seconds, seen.disk_size_bytes) == (42.0, shutil.disk_usage(tmp_path).total)
+        assert await observe.off_clock(tx, timedelta(seconds=42)) == []
 
 
 async def test_how_long_jobs_take_is_learned_from_those_that_succeed(face, clock):

@@ -91,6 +91,16 @@ async def test_a_sweep_runs_when_it_is_due_whoever_ran_it_last(world, clock):
     assert await watched.watch.round(new_id()) is None, "another has just taken over"
 
 
+async def test_a_sweep_that_takes_long_runs_less_often(watched, clock):
+    server = new_id()
+    await watched.watch.round(server)
+    await watched.rows("update sweep set seconds = 3 returning 1")
+    clock.advance(59 * SECOND)
+    assert await watched.watch.round(server) == 0
+    clock.advance(SECOND)
+    assert await watched.watch.round(server) == 1
+
+
 async def test_a_sweep_that_fails_leaves_what_is_on_record_and_does_not_blind_the_others(world, clock):
     watched, other = Watched(world), Watched(world)
     sweeps = [*watched.watch.sweeps, Sweep("other", "", SECOND, other.find)]

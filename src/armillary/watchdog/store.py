@@ -102,10 +102,12 @@ async def counts(tx: Transaction) -> list[Row]:
 # Sweeps --------------------------------------------------------------------------------------------------------
 
 
-async def seconds_since(tx: Transaction) -> dict[str, float]:
-    """How long ago each sweep ran."""
-    rows = await tx.rows("select name, extract(epoch from armillary_now() - ran_at)::float8 as seconds from sweep")
-    return {row["name"]: row["seconds"] for row in rows}
+async def last_runs(tx: Transaction) -> dict[str, tuple[timedelta, timedelta]]:
+    """How long ago each sweep ran, and how long it took."""
+    rows = await tx.rows(
+        "select name, armillary_now() - ran_at as ago, make_interval(secs => seconds) as took from sweep"
+    )
+    return {row["name"]: (row["ago"], row["took"]) for row in rows}
 
 
 async def ran(tx: Transaction, sweep: str, seconds: float, error: str) -> None:

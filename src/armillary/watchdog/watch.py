@@ -19,6 +19,8 @@ from armillary.watchdog.sweeps import all_sweeps
 SINGLETON = "watchdog"
 KEPT_FOR = timedelta(days=30)
 MOST_KEPT = 10_000
+SPARING = 20  # a sweep, which may have a long queue to count, takes a twentieth of the time at most
+NEVER = (timedelta.max, timedelta(0))
 
 _log = log.get("watchdog")
 
@@ -37,10 +39,10 @@ class Watch:
         """Run what is due; returns how many sweeps that were, None if another server does it."""
         async with self._database.transaction() as tx:
             epoch = await servers.hold(tx, SINGLETON, server)
-            since = await store.seconds_since(tx) if epoch is not None else {}
+            runs = await store.last_runs(tx) if epoch is not None else {}
         if epoch is None:
             return None
-        due = [one for one in self.sweeps if since.get(one.name, float("inf")) >= one.every.total_seconds()]
+        due = [one for one in self.sweeps if is_due(one.every, *runs.get(one.name, NEVER))]
         for sweep in due:
             await self._run(sweep, server, epoch)
         return len(due)
@@ -61,6 +63,11 @@ class Watch:
             if found is not None:
                 await record(tx, sweep.name, found)
             await store.ran(tx, sweep.name, time.monotonic() - begun, error)
+
+
+def is_due(every: timedelta, ago: timedelta, took: timedelta) -> bool:
+    """Whether a sweep that ran so long ago, and took so long, runs again: one that takes long runs less often."""
+    return ago >= max(every, SPARING * took)
 
 
 async def record(tx: Transaction, sweep: str, found: Sequence[Finding]) -> Changes:
