@@ -83,6 +83,16 @@ def test_a_restart_does_only_what_is_missing(noiseless: Path, reference: Imaged,
     assert run(plan, noiseless, tmp_path).tasks_done == 0
 
 
+def test_of_one_block_the_second_share_has_nothing_to_do(noiseless: Path, tmp_path: Path) -> None:
+    request = replace(CLEANED, channels=(9, 9))
+    plan = make_plan(noiseless, request)
+    for number in (1, 2):
+        run(plan, noiseless, tmp_path / f"share{number}", share=(number, 2))
+    join([tmp_path / "share1", tmp_path / "share2"], tmp_path / "joined")
+    whole = image(noiseless, tmp_path / "whole", request)
+    assert_same_bits(whole, Imaged(plan, store.Cube(Places(Path(), tmp_path / "joined").cube), whole.outcome))
+
+
 KILLED_AT_THE_THIRD_RECORD = """
 import os, signal, sys
 from pathlib import Path

@@ -154,7 +154,8 @@ def join(parts: list[Path], output: Path) -> Plan:
     places.output.mkdir(parents=True, exist_ok=True)
     for part in parts:
         shutil.copytree(part / "cube.img.zarr", places.cube, dirs_exist_ok=True)
-        shutil.copytree(part / "work" / "done", places.records, dirs_exist_ok=True)
+        if (part / "work" / "done").is_dir():  # a share of fewer blocks than shares may have had none
+            shutil.copytree(part / "work" / "done", places.records, dirs_exist_ok=True)
     plan = max(plans, key=lambda p: len(p.tasks))
     records = store.read_records(places.records, plan)
     missing = [task for task in plan.tasks if task not in records]
