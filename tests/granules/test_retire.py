@@ -17,6 +17,7 @@ from armillary.collections import define
 from armillary.collections.collection import read
 from armillary.granules import collect, find, retire, store
 from armillary.granules.granule import Reference
+from armillary.granules.stac import item
 from armillary.jobs import queue, steer
 from armillary.jobs.bulk import run as bulk
 from armillary.jobs.bulk.operation import Request, Verb
@@ -145,12 +146,13 @@ async def test_a_job_submitted_in_the_moment_of_a_retirement_takes_it_back_and_r
         submitted = await submit(tx, OWNER, JobRequest("stats", inputs={"scene": (first,)}))
         assert await sweep(kept) == (1, 0, 0), "the job is not committed: nobody can see it"
     assert await standing(kept) == {2: "there", 1: "retired"}
-    clock.advance(2 * GRACE)
-    assert await sweep(kept) == (0, 1, 0)
-    assert await standing(kept) == {2: "there", 1: "there"}
     worker = await kept.worker()
     (lease,) = await kept.lease(worker)
     assert (lease.job_id, lease.inputs[0].granule.revision) == (submitted.job.id, 1)
+    assert item(lease.inputs[0].granule, "http://a")["assets"], "it runs at once, with all of its input"
+    clock.advance(2 * GRACE)
+    assert await sweep(kept) == (0, 1, 0)
+    assert await standing(kept) == {2: "there", 1: "there"}
     assert await findings(kept) == []
 
 

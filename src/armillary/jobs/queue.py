@@ -140,7 +140,7 @@ async def lease(
                 leased_at=row["leased_at"],
                 registered=await by_digest(tx, row["algorithm_digest"]),
                 parameters=row["parameters"],
-                inputs=[LeasedInput(role, reference, granules[reference]) for role, reference in inputs],
+                inputs=[LeasedInput(role, reference, _needed(granules[reference])) for role, reference in inputs],
                 resources=Resources(**row["resources"]),
                 checkpoint=_checkpoint(row),
                 group=row["group"],
@@ -335,6 +335,11 @@ def _unreadable(inputs: Sequence[Reference], granules: Mapping[Reference, Granul
         if granules[one].discarded_at:
             return f"Its input is gone. {retired(granules[one])}"
     return None
+
+
+def _needed(granule: Granule) -> Granule:
+    """A revision that was retired in the moment of its job's submission is there for that job; the next sweep says so too."""
+    return replace(granule, retired_at=None)
 
 
 async def _fail_unreadable(tx: Transaction, job: UUID, reason: str) -> None:
