@@ -15,7 +15,8 @@ def pair(tmp_path, tmp_path_factory):
     home = tmp_path_factory.mktemp("database")
     postgres.start(home)
     flags = ("--dsn", postgres.dsn(home), "--store", str(tmp_path / "store"))
-    first, second = (Instance(tmp_path / name, *flags) for name in ("first", "second"))
+    none = {"ARMILLARY_POOLS__START_LOCAL": "false"}  # nothing runs here
+    first, second = (Instance(tmp_path / name, *flags, **none) for name in ("first", "second"))
     try:
         for one in (first, second):
             one.start()

@@ -253,7 +253,7 @@ async def test_without_a_worker_nothing_is_ever_done(site):
     await site.world.submit(await site.world.granule("a"), deadline=HOUR)
     await site.rows("insert into pace (algorithm, seconds, jobs) values ('stats', 360, 9) returning 1")
     finding = (await site.look("backlog"))["pool:default"]
-    assert "will be done never" in finding["reason"]
+    assert "and will never be done" in finding["reason"]
 
 
 async def test_what_is_set_apart_waits_for_somebody(site):

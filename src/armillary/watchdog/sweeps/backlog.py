@@ -88,7 +88,7 @@ def _workers(seen: PoolSeen) -> int:
 def _late(seen: PoolSeen, late: Sequence[Forecast], now: datetime) -> Finding:
     pool, first = seen.pool, min(late, key=lambda one: one.due.deadline)
     number, workers = sum(one.due.jobs for one in late), _workers(seen)
-    done = f"at about {iso(first.done_at)[:16]}Z" if first.done_at else "never"
+    done = f"will be done at about {iso(first.done_at)[:16]}Z" if first.done_at else "will never be done"
     left = max(1.0, (first.due.deadline - now).total_seconds())
     needed = max(1, math.ceil(first.work.total_seconds() / left))
     more = (
@@ -101,7 +101,7 @@ def _late(seen: PoolSeen, late: Sequence[Forecast], now: datetime) -> Finding:
         subject=f"pool:{pool.id}",
         severity="warning",
         reason=f"{several(number, 'waiting job')} of pool {pool.id} will miss a deadline: the first are due at "
-        f"{iso(first.due.deadline)[:16]}Z and will be done {done}. {span(first.work)} of a worker's time come before, "
+        f"{iso(first.due.deadline)[:16]}Z and {done}. {span(first.work)} of a worker's time come before, "
         f"for {several(workers, 'worker')} at most.",
         remedy=f"{more}; or let them go first: `armillary job priority --pool {pool.id} "
         f"--where \"state = 'queued' and deadline <= TIMESTAMP('{until}')\" {min(1000, first.due.priority + 100)}`.",
