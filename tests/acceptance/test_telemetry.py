@@ -1,8 +1,10 @@
 """A real server that is killed, a real worker that is killed: the product's trace is whole, and every counter is right."""
 
+import json
 import shutil
 import subprocess
 from collections import Counter
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -12,6 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from armillary.metrics.metric import ALL, HOSTS, SERVER, TALLIED
 from armillary.testing.instance import DEFINITIONS, Instance, kill_session
 from armillary.testing.otlp import receiver
+from armillary.testing.proxy import free_port
+
+DASHBOARDS = Path(__file__).parents[2] / "dashboards"
 
 RULES = """\
 ---
@@ -136,3 +141,71 @@ def test_promtool_finds_nothing_to_complain_of(exposition):
         pytest.skip("promtool is not installed: apt install prometheus")
     done = subprocess.run([promtool, "check", "metrics"], input=exposition, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def prometheus(story, exposition, tmp_path_factory):
+    """A real Prometheus that has read the instance a few times; asks it a query."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("Prometheus is not installed: apt install prometheus")
+    folder = tmp_path_factory.mktemp("prometheus")
+    (folder / "token").write_text(story.armillary("metrics", "token").stdout.strip())
+    with story.client as client:
+        target = client.url.removeprefix("http://")
+    port = free_port()
+    reads = {
+        "job_name": "armillary",
+        "scrape_interval": "1s",
+        "authorization": {"credentials_file": str(folder / "token")},
+        "static_configs": [{"targets": [target]}],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": [reads]}))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
+             f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log,
+        )  # fmt: skip
+
+    def ask(query):
+        try:
+            answer = httpx2.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": query})
+        except httpx2.TransportError:
+            return None  # it starts
+        return answer.json()
+
+    def has_read(times):
+        answer = ask('count_over_time(up{job="armillary"}[1m])')
+        return answer and answer.get("data", {}).get("result") and int(answer["data"]["result"][0]["value"][1]) >= times
+
+    try:
+        story.wait(lambda: has_read(4), "four scrapes")
+        yield ask
+    finally:
+        process.terminate()
+        process.wait()
+
+
+# Of what did not happen in this story.
+SILENT = {
+    "Rate of input transfers", "Fastest input transfer", "Firings that wait", "Cost", "Refused and failed requests",
+    "Deliveries not yet there", "Longest wait", "Jobs that wait and run", "Work for the reactor that is due",
+    "What the watchdog has found",
+}  # fmt: skip
+
+
+def test_prometheus_answers_every_query_of_every_dashboard(prometheus):
+    empty = set()
+    asked = 0
+    for file in sorted(DASHBOARDS.glob("*.json")):
+        for panel in json.loads(file.read_text())["panels"]:
+            for target in panel["targets"]:
+                query = target["expr"].replace("$__rate_interval", "1m").replace("$__range", "1h")
+                answer = prometheus(query.replace("$algorithm", ".*").replace("$pool", ".*"))
+                assert answer["status"] == "success", f"{panel['title']}: {answer}"
+                asked += 1
+                if not answer["data"]["result"]:
+                    empty.add(panel["title"])
+    assert asked > 100
+    disks = {title for title in empty if title.startswith(("Disk ", "Bytes read", "Bytes written"))}
+    assert empty - disks <= SILENT
