@@ -17,7 +17,7 @@ from armillary import __version__, app
 from armillary.accounts import authenticate
 from armillary.accounts.actor import Actor
 from armillary.algorithms import register
-from armillary.base import home, log, postgres, servers
+from armillary.base import history, home, log, postgres, servers
 from armillary.base.clock import utc_now
 from armillary.base.db import Database
 from armillary.base.errors import TransientError
@@ -38,7 +38,7 @@ from armillary.pools.pool import default_document
 from armillary.pools.reconcile import SINGLETON, Reconciler
 from armillary.rules import fire, schedule
 from armillary.rules.fire import Rules
-from armillary.traces.export import Exporter
+from armillary.traces import export
 from armillary.watchdog.watch import Watch
 
 COLLECT_SECONDS = 60.0
@@ -88,6 +88,8 @@ class Server:
         async with self.database.transaction() as tx:
             instance = str(await tx.value("select id from instance"))
             await servers.enter(tx, self.id, list(self.roles), __version__)
+            if "watchdog" in self.roles and not self.settings.traces.endpoint:
+                await history.forget(tx, export.READER)
         await self.store.claim(instance)
         await self._make_owner()
         return Context(self.database, self.settings, self.store, await self._links(), instance, lambda: self.url)
@@ -136,7 +138,7 @@ class Server:
             loop("deadlines", lambda: deadline.sweep(self.database), TICK_SECONDS)
             loop("tally", lambda: self._catch_up(lambda: tally.add_up(self.database, self.id)), TALLY_SECONDS)
             if self.settings.traces.endpoint:
-                exporter = Exporter(self.settings.traces, context.instance)
+                exporter = export.Exporter(self.settings.traces, context.instance)
                 loop("traces", lambda: self._catch_up(lambda: exporter.round(self.database, self.id)), TRACES_SECONDS)
             loop("partitions", self._make_partitions, 3600.0)
             watch = Watch(self.database, self.store, self.settings)

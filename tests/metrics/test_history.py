@@ -83,3 +83,13 @@ async def test_readers_are_independent_and_one_may_begin_now(database):
     await emit(database, "after")
     assert (await read(database, "late", from_start=False))[0] == ["after"]
     assert (await read(database, "whole"))[0] == ["before", "after"]
+
+
+async def test_a_reader_that_was_given_up_begins_anew(database):
+    assert (await read(database, from_start=False))[0] == []
+    await emit(database, "meanwhile")
+    async with database.transaction() as tx:
+        await history.forget(tx, "test")
+    assert (await read(database, from_start=False))[0] == []
+    await emit(database, "after")
+    assert (await read(database, from_start=False))[0] == ["after"]

@@ -52,12 +52,9 @@ async def advance(tx: Transaction, reader: str, read: Window) -> None:
     await tx.execute("update history_reader set read_until = %s where name = %s", [read.until, reader])
 
 
-async def lags(tx: Transaction) -> dict[str, float]:
-    """By how many seconds each reader is behind."""
-    rows = await tx.rows(
-        "select name, extract(epoch from armillary_now() - read_until)::float8 as lag from history_reader"
-    )
-    return {row["name"]: max(0.0, row["lag"]) for row in rows}
+async def forget(tx: Transaction, reader: str) -> None:
+    """The reader is no more; should it come back it begins anew."""
+    await tx.execute("delete from history_reader where name = %s", [reader])
 
 
 async def _horizon(tx: Transaction) -> datetime:
