@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 RUN = Path(__file__).parents[2] / "benchmarks" / "run.py"
-OURS = ("chain", "job_queue")
+OURS = ("chain", "job_queue", "metrics")
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
