@@ -97,6 +97,18 @@ async def test_a_dead_worker_is_told_with_what_became_of_its_jobs(site):
     assert await site.look("workers") == {}
 
 
+async def test_workers_that_die_one_after_the_other_want_a_look(site):
+    for number in range(5):
+        worker = await site.world.worker()
+        await site.do(workers.end, [worker.worker_id], "Its process has ended.")
+        finding = (await site.look("workers"))["pool:default"]
+        assert finding["severity"] == ("warning" if number == 4 else "notice")
+    assert finding["reason"].startswith(
+        "5 workers of pool default died within 10 min: node-1 (Its process has ended); "
+    )
+    assert finding["reason"].endswith("; and 2 more.")
+
+
 async def test_a_silent_worker_that_nobody_buries_is_an_error(site):
     worker = await site.world.worker()
     site.clock.advance(TIME_TO_LIVE + 29 * SECOND)

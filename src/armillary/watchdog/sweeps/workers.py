@@ -10,6 +10,7 @@ from armillary.watchdog.sweep import Sweep, View
 from armillary.watchdog.words import listed, several, span
 
 LATELY = timedelta(minutes=10)
+MANY = 5  # so many are no accident: something kills them
 LATE = timedelta(seconds=30)  # what the pools' reconciler has to declare a silent worker gone
 
 
@@ -43,7 +44,7 @@ def _dead(dead: Sequence[Seen]) -> Finding:
     hosts = listed([f"{one.host} ({one.reason.rstrip('.')})" for one in dead])
     return Finding(
         subject=f"pool:{pool}",
-        severity="notice",
+        severity="notice" if len(dead) < MANY else "warning",
         reason=f"{several(len(dead), 'worker')} of pool {pool} died within {span(LATELY)}: {hosts}.",
         action=f"{several(jobs, 'job')} in hand went back to the queue, uncounted." if jobs else "No job was in hand.",
         remedy=f"`armillary worker list --pool {pool} --all` shows each with its reason.",
