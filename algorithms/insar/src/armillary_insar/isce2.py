@@ -282,7 +282,7 @@ def publish(job: Job, prepared: Prepared, work: Path) -> Path:
     folder.mkdir(parents=True)
     lon, lat = np.array(prepared.footprint).T
     bounds = (lon.min(), lat.min(), lon.max(), lat.max())
-    write_files(folder, grid, layers, identity, prepared.polynomials, bounds, quality, job.threads)
+    write_files(folder, grid, layers, identity, prepared.polynomials, bounds, quality)
     (folder / "quality.json").write_text(json.dumps(quality, indent=2))
     item = stac_item(identity, prepared.footprint, quality, {"engine": job.parameters.container})
     (folder / "granule.json").write_text(json.dumps(item, indent=2))

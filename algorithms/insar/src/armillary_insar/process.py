@@ -347,7 +347,7 @@ def finish(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     quality = summarise(prepared, tiles, merged, unwrapped, filtered, found, shift, looks)
-    write_files(folder, grid, layers, identity, prepared.polynomials, bounds, quality, job.threads)
+    write_files(folder, grid, layers, identity, prepared.polynomials, bounds, quality)
     watch.lap("products")
     quality["seconds"] = watch.stages
     (folder / "quality.json").write_text(json.dumps(quality, indent=2))

@@ -77,30 +77,31 @@ LAYER_FILES: dict[str, tuple[str, str, str]] = {
 }
 
 
-def write_layer(folder: Path, field: str, grid: MapGrid, layers: Layers, identity: Identity) -> None:
-    """A layer as cloud-optimised GeoTIFF, with sign and dates in its tags."""
-    name, title, unit = LAYER_FILES[field]
-    data = getattr(layers, field)
-    whole = data.dtype == np.uint16
-    with rasterio.open(
-        folder / name,
-        "w",
-        driver="COG",
-        width=grid.columns,
-        height=grid.rows,
-        count=1,
-        dtype=data.dtype.name,
-        crs=CRS.from_epsg(4326),
-        transform=grid.transform,
-        nodata=0 if whole else np.nan,
-        compress="deflate",
-        predictor=2 if whole else 3,
-        blocksize=512,
-        overview_resampling="nearest" if whole else "average",
-    ) as file:
-        file.write(data, 1)
-        file.set_band_description(1, title)
-        file.update_tags(TITLE=title, UNIT=unit, SIGN_CONVENTION=SIGN, **_dates(identity))
+def write_layers(folder: Path, grid: MapGrid, layers: Layers, identity: Identity) -> None:
+    """One cloud-optimised GeoTIFF a layer, with sign and dates in its tags."""
+    for field, (name, title, unit) in LAYER_FILES.items():
+        data = getattr(layers, field)
+        whole = data.dtype == np.uint16
+        with rasterio.open(
+            folder / name,
+            "w",
+            driver="COG",
+            width=grid.columns,
+            height=grid.rows,
+            count=1,
+            dtype=data.dtype.name,
+            crs=CRS.from_epsg(4326),
+            transform=grid.transform,
+            nodata=0 if whole else np.nan,
+            compress="deflate",
+            predictor=2 if whole else 3,
+            blocksize=512,
+            num_threads=2,
+            overview_resampling="nearest" if whole else "average",
+        ) as file:
+            file.write(data, 1)
+            file.set_band_description(1, title)
+            file.update_tags(TITLE=title, UNIT=unit, SIGN_CONVENTION=SIGN, **_dates(identity))
 
 
 def _dates(identity: Identity) -> dict[str, str]:

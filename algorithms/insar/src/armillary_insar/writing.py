@@ -1,6 +1,5 @@
-"""Writes all files of a product, side by side: most of the time is spent in compression, which holds no lock."""
+"""Writes all files of a product that both engines have: layers, netCDF with the geometry's cubes, and picture."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from armillary_insar.browse import write_browse
 from armillary_insar.geocode import MapGrid
 from armillary_insar.orbit import OrbitPolynomial
-from armillary_insar.products import LAYER_FILES, Identity, Layers, write_layer, write_netcdf
+from armillary_insar.products import Identity, Layers, write_layers, write_netcdf
 from armillary_insar.viewing import cube_axes, viewing
 
 
@@ -21,18 +20,11 @@ def write_files(
     orbits: tuple[OrbitPolynomial, OrbitPolynomial],
     bounds: tuple[float, float, float, float],
     quality: dict[str, Any],
-    threads: int,
 ) -> None:
-    """The longest first: the netCDF, then the layers and the picture. `bounds` (west, south, east, north) are the cubes'."""
+    """`bounds` (west, south, east, north) are the cubes'."""
     axes = cube_axes(bounds)
     h, y, x = np.meshgrid(axes[2], axes[0], axes[1], indexing="ij")
     cubes = viewing(y, x, h, *orbits)
-    netcdf = folder / f"{identity.product_id}.nc"
-    with ThreadPoolExecutor(threads) as pool:
-        started = [
-            pool.submit(write_netcdf, netcdf, grid, layers, identity, axes, cubes, quality),
-            *(pool.submit(write_layer, folder, field, grid, layers, identity) for field in LAYER_FILES),
-            pool.submit(write_browse, folder / "browse.png", grid, layers, identity),
-        ]
-        for one in started:
-            one.result()
+    write_layers(folder, grid, layers, identity)
+    write_netcdf(folder / f"{identity.product_id}.nc", grid, layers, identity, axes, cubes, quality)
+    write_browse(folder / "browse.png", grid, layers, identity)
