@@ -1,7 +1,7 @@
 """A galaxy from visibilities to a moving map inside a running Armillary: by one job with threads, then by two that are joined.
 
-The observation is the one that is named, else NGC 5921 where ARMILLARY_TEST_DATA holds it, else a simulated galaxy. All is
-done through the command line; what is run is shown. A second run takes up what is there.
+The observation is the one that is named, else NGC 5921 where ARMILLARY_TEST_DATA (or ../shared/data) holds it, else a simulated
+galaxy. All is done through the command line; what is run is shown. A second run takes up what is there.
 """
 
 import argparse
@@ -89,12 +89,14 @@ class Story:
 
     def observation(self, chosen: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         """The observation and the parameters that suit it."""
-        real = Path(os.environ.get("ARMILLARY_TEST_DATA", "/nowhere")) / "radio" / "ngc5921_vla_hi.ps.zarr"
+        data = Path(os.environ.get("ARMILLARY_TEST_DATA", ROOT.parent / "shared" / "data"))
+        real = data / "radio" / "ngc5921_vla_hi.ps.zarr"
         if chosen.observation:
             return chosen.observation.resolve(), chosen.parameters or {}
         suited = {"cell_arcsec": 15.0, "size": [256, 256], "sigma": 3.0}
         if real.is_dir():
-            return real, {**suited, "continuum_channels": [[4, 6], [50, 59]]}
+            # The band's first channels are too noisy to be worth a picture.
+            return real, {**suited, "channels": [5, 50], "continuum_channels": [[4, 6], [50, 59]]}
         path = self.home / "galaxy.ps.zarr"
         if not path.exists():
             print(f"  $ armillary-cube simulate {path} --channels {chosen.channels}", flush=True)
