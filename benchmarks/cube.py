@@ -42,7 +42,6 @@ from armillary_cube.visibilities import describe, read_rows
 
 warnings.filterwarnings("ignore", module="zarr")  # of the names of its string types, which xradio's schema needs
 REQUEST = Request(cell_arcsec=0.05, size=(512, 512))
-ROUNDS = 3  # of which the best counts: a fresh machine's memory is slow until it was used once
 PARTS = ("pipeline", "dask", "memory", "clean", "x1a36")
 
 
@@ -51,12 +50,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=list(PARTS), choices=PARTS)
     parser.add_argument("--channels", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=3, help="Of which the best counts; more find a quiet moment.")
     parser.add_argument("--work", type=Path, default=None)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=chosen.work) as folder:
         for part in chosen.parts:
-            figures = globals()[f"bench_{part}"](Path(folder), chosen.channels)
-            print(json.dumps({"part": part, **figures}), flush=True)
+            others = Others()
+            figures = globals()[f"bench_{part}"](Path(folder), chosen.channels, chosen.rounds)
+            print(json.dumps({"part": part, **figures, **others.told()}), flush=True)
+
+
+class Others:
+    """What everything else on the machine did meanwhile, the kernel's own work included: whether walls can be trusted."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter(), self._machine() - self._ours()
+
+    def told(self) -> dict[str, float]:
+        wall, busy = time.perf_counter() - self._start[0], self._machine() - self._ours() - self._start[1]
+        return {"share of the cores that others used": round(busy / wall / (os.cpu_count() or 1), 2)}
+
+    @staticmethod
+    def _machine() -> float:
+        """CPU seconds spent since the machine started: user, nice, system, interrupts and stolen (proc(5))."""
+        fields = [int(ticks) for ticks in Path("/proc/stat").read_text().split()[1:9]]
+        return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
+
+    @staticmethod
+    def _ours() -> float:
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def alma_like(channels: int) -> simulate.Observation:
@@ -86,14 +109,14 @@ def bare_gridding(path: Path, plan: Plan, channels: int = 16) -> float:
     return (time.thread_time() - start) / channels
 
 
-def bench_pipeline(folder: Path, channels: int) -> dict[str, Any]:
+def bench_pipeline(folder: Path, channels: int, rounds: int) -> dict[str, Any]:
     """The whole pipeline's CPU time over bare ducc0's, the best of some rounds each, and what was predicted before."""
     path = prepared(folder, channels)
     plan = make_plan(path, REQUEST)
     image_once(path, make_plan(path, replace(REQUEST, channels=(0, 7))), folder / "warm")
     predicted = cost.predict(plan, cost.measure_gridding(plan), 1)
     bares, runs = [], []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         bares.append(bare_gridding(path, plan) * plan.channels)
         runs.append(image_once(path, plan, folder / "pipeline"))
     bare, (wall, outcome) = min(bares), min(runs, key=lambda one: sum(one[1].cpu_seconds.values()))
@@ -133,17 +156,17 @@ def tasks_on(client: Any, path: Path, plan: Plan, out: Path) -> tuple[float, flo
     return wall, sum(client.run(time.process_time).values()) - cpu
 
 
-def bench_dask(folder: Path, channels: int) -> dict[str, Any]:
+def bench_dask(folder: Path, channels: int, rounds: int) -> dict[str, Any]:
     """The same tasks in a bare loop, on one Dask worker, on two, and on one that Dask started in its own way."""
     path = prepared(folder, channels)
     plan = make_plan(path, REQUEST)
-    bare, bare_cpu = best([loop(path, plan, folder / "loop") for _ in range(ROUNDS)])
-    untended, untended_cpu = loop_untended(path, plan, folder / "loop")
+    bare, bare_cpu = best([loop(path, plan, folder / "loop") for _ in range(rounds)])
+    untended, untended_cpu = loop_untended(path, plan, folder / "loop", rounds)
     walls, cpus = {}, {}
     for workers in (1, 2):
         with dask_client(Executor("dask", workers)) as client:
-            walls[workers], cpus[workers] = best_on(client, path, plan, folder)
-    default_wall, default_cpu = on_dasks_own_worker(path, plan, folder)
+            walls[workers], cpus[workers] = best_on(client, path, plan, folder, rounds)
+    default_wall, default_cpu = on_dasks_own_worker(path, plan, folder, rounds)
     return {
         "one worker over bare loop (aim 1.05)": round(walls[1] / bare, 3),
         "two workers' efficiency (aim 0.85)": round(bare / (2 * walls[2]), 3),
@@ -174,61 +197,67 @@ def loop(path: Path, plan: Plan, out: Path) -> tuple[float, float]:
     return time.perf_counter() - start, time.process_time() - cpu
 
 
-def loop_untended(path: Path, plan: Plan, out: Path) -> tuple[float, float]:
+def loop_untended(path: Path, plan: Plan, out: Path, rounds: int) -> tuple[float, float]:
     """The same in a process whose allocator is as Dask's nanny has it."""
     script = (
         "import json, sys; from pathlib import Path; from armillary_cube import allocator; from armillary_cube.plan import Plan; "
-        "import cube; allocator.keep_freed_memory = bool; path, out = map(Path, sys.argv[1:]); "
+        "import cube; allocator.keep_freed_memory = bool; path, out = map(Path, sys.argv[1:3]); "
         "plan = Plan.from_json(sys.stdin.read()); "
-        "print(json.dumps(cube.best([cube.loop(path, plan, out) for _ in range(cube.ROUNDS)])))"
+        "print(json.dumps(cube.best([cube.loop(path, plan, out) for _ in range(int(sys.argv[3]))])))"
     )
-    command = [sys.executable, "-c", script, str(path), str(out)]
+    command = [sys.executable, "-c", script, str(path), str(out), str(rounds)]
     environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536", "PYTHONPATH": str(Path(__file__).parent)}
     done = subprocess.run(command, input=plan.to_json(), env=environment, stdout=subprocess.PIPE, text=True, check=True)
     wall, cpu = json.loads(done.stdout)
     return wall, cpu
 
 
-def best_on(client: Any, path: Path, plan: Plan, folder: Path) -> tuple[float, float]:
+def best_on(client: Any, path: Path, plan: Plan, folder: Path, rounds: int) -> tuple[float, float]:
     """The best of some rounds on workers that have loaded the program."""
     tasks_on(client, path, make_plan(path, replace(REQUEST, channels=(0, 15))), folder / "warm")
-    return best([tasks_on(client, path, plan, folder / "dask") for _ in range(ROUNDS)])
+    return best([tasks_on(client, path, plan, folder / "dask") for _ in range(rounds)])
 
 
-def on_dasks_own_worker(path: Path, plan: Plan, folder: Path) -> tuple[float, float]:
+def on_dasks_own_worker(path: Path, plan: Plan, folder: Path, rounds: int) -> tuple[float, float]:
     """On a worker with the environment that Dask's nanny gives it."""
     from distributed import Client, LocalCluster
 
     with LocalCluster(
         n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
     ) as cluster, Client(cluster) as client:  # fmt: skip
-        return best_on(client, path, plan, folder)
+        return best_on(client, path, plan, folder, rounds)
 
 
-def bench_memory(folder: Path, channels: int) -> dict[str, Any]:
-    """Peak resident memory of one process that does one task after another, beside the formula."""
+def bench_memory(folder: Path, channels: int, _rounds: int) -> dict[str, Any]:
+    """Peak resident memory of one process that does one task after another, beside the formula; without and with CLEAN."""
     path = prepared(folder, channels)
-    plan = make_plan(path, replace(REQUEST, channels=(0, min(31, channels - 1))))
-    # Not ru_maxrss: a new process inherits in it the size of the one that started it.
+    figures: dict[str, Any] = {}
+    for name, clean in (("dirty", None), ("clean", CleanSettings(sigma=3.0))):
+        plan = make_plan(path, replace(REQUEST, channels=(0, min(31, channels - 1)), clean=clean))
+        peak = peak_resident_bytes(path, plan, folder / f"memory-{name}")
+        figures |= {
+            f"{name}: peak resident over formula (aim 1.5)": round(peak / plan.task_bytes, 2),
+            f"{name}: peak_mb": round(peak / 1e6), f"{name}: formula_mb": round(plan.task_bytes / 1e6),
+        }  # fmt: skip
+    return figures
+
+
+def peak_resident_bytes(path: Path, plan: Plan, out: Path) -> int:
+    """Of a process of its own. Not ru_maxrss: a new process inherits in it the size of the one that started it."""
     script = (
         "import sys; from pathlib import Path; from armillary_cube.block import Places, image_block; "
         "plan = Path(sys.argv[1]).read_text(); places = Places(Path(sys.argv[2]), Path(sys.argv[3])); "
         "[image_block(plan, places, a, b) for a, b in eval(sys.argv[4])]; "
         "print(*[int(line.split()[1]) * 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')])"
     )
-    out = folder / "memory"
     places = Places(path.resolve(), out.resolve())
     store.create(places.cube, plan)
     (out / "plan.json").write_text(plan.to_json())
     command = [sys.executable, "-c", script, str(out / "plan.json"), str(path.resolve()), str(out), str(plan.tasks)]
-    peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
-    return {
-        "peak resident over formula (aim 1.5)": round(peak / plan.task_bytes, 2),
-        "peak_mb": round(peak / 1e6), "formula_mb": round(plan.task_bytes / 1e6),
-    }  # fmt: skip
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
-def bench_clean(folder: Path, channels: int) -> dict[str, Any]:
+def bench_clean(folder: Path, channels: int, _rounds: int) -> dict[str, Any]:
     """CLEAN to three times the noise in one process and with two threads."""
     path = prepared(folder, channels)
     plan = make_plan(path, replace(REQUEST, channels=(0, 31), clean=CleanSettings(sigma=3.0)))
@@ -246,7 +275,7 @@ def bench_clean(folder: Path, channels: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def bench_x1a36(folder: Path, _channels: int) -> dict[str, Any]:
+def bench_x1a36(folder: Path, _channels: int, _rounds: int) -> dict[str, Any]:
     """The shape of CNGI's X1a36 (31,020 rows x 1,025 channels x 2) from simulated visibilities to products."""
     from armillary_cube.products import write_products
 
@@ -274,7 +303,6 @@ def bench_x1a36(folder: Path, _channels: int) -> dict[str, Any]:
         "egress price $ (if all planes leave)": round(predicted.egress_price, 3),
         "written GB": round(predicted.written_bytes / 1e9, 2),
         "products seconds": round(time.perf_counter() - start, 1), "simulation seconds": round(simulated, 1),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "CNGI published, 128 threads, 97 s": "same shape, not like for like: a mosaic of 141 pointings, 2012 cores",
         "stages": {k: round(v, 2) for k, v in outcome.cpu_seconds.items()},
     }  # fmt: skip

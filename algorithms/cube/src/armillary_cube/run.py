@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 THREAD_VARIABLES = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
+LOCAL_WORKERS = {"distributed.nanny.pre-spawn-environ": THREAD_VARIABLES, "distributed.worker.profile.enabled": False}
+
+
 @dataclass(frozen=True)
 class Executor:
     """How tasks run: `serial`, `threads`, or `dask` with local workers or at a scheduler's address."""
@@ -249,7 +252,8 @@ def _on_dask(
 def dask_client(executor: Executor) -> Iterator[Any]:
     """A client of the address, or of local workers with one thread each.
 
-    What Dask's nanny sets for the allocator does not matter: see `allocator`.
+    What Dask's nanny sets for the allocator does not matter: see `allocator`. Its profiler, which looks at the Python stack
+    a hundred times a second, is off: it sees nothing of the gridder and costs several per cent of a core.
     """
     import dask
     from distributed import Client, LocalCluster
@@ -259,7 +263,7 @@ def dask_client(executor: Executor) -> Iterator[Any]:
             yield client
         return
     with (
-        dask.config.set({"distributed.nanny.pre-spawn-environ": THREAD_VARIABLES}),
+        dask.config.set(LOCAL_WORKERS),
         LocalCluster(
             n_workers=executor.workers, threads_per_worker=1, processes=True, host="127.0.0.1",
             dashboard_address=None, memory_limit=0, silence_logs=logging.ERROR,
