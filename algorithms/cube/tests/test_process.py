@@ -106,6 +106,10 @@ def test_blocks_joined_are_the_single_jobs_bits(granule: Path, tmp_path: Path) -
     first, second = (store.Cube(next(out.glob("*.img.zarr"))) for out in (one, other))
     for channel in range(8):
         assert np.array_equal(first.plane(channel), second.plane(channel))
+    account = json.loads(next(other.glob("*.cost.json")).read_text())
+    assert account["core_seconds"] > 0
+    assert account["tasks_done"] == len(second.plan.tasks)
+    assert account["wall_seconds"] is None  # of several jobs there is none
     assert finish(tmp_path / "half", "cube-join", {"blocks": blocks[:1]}) == 10
     assert json.loads((tmp_path / "half" / "error.json").read_text())["class"] == "input missing"
 

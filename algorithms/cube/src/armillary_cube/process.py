@@ -127,9 +127,9 @@ def _join(job: dict[str, Any], _stop: threading.Event) -> None:
     parts = [found for granule in job["inputs"]["blocks"] for found in sorted(Path(granule["path"]).glob("*.part"))]
     output = CHECKPOINT / "run"
     shutil.rmtree(output, ignore_errors=True)
-    plan = join(parts, output)
+    outcome = join(parts, output)
     granule = str(job["inputs"]["blocks"][0].get("item", {}).get("properties", {}).get("cube:visibilities", "cube"))
-    _publish(job, granule, output, plan, None)
+    _publish(job, granule, output, outcome.plan, outcome)
 
 
 WORKS: dict[str, Callable[[dict[str, Any], threading.Event], None]] = {
@@ -153,7 +153,7 @@ def _planned(job: dict[str, Any]) -> tuple[str, Path, Plan]:
     return granule, source, plan
 
 
-def _publish(job: dict[str, Any], granule: str, output: Path, plan: Plan, outcome: Outcome | None) -> None:
+def _publish(job: dict[str, Any], granule: str, output: Path, plan: Plan, outcome: Outcome) -> None:
     """Move the cube and its products to the outputs, under a name that the same inputs and plan always give."""
     from armillary_cube import products  # astropy and matplotlib are slow to load and needed only at the end
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 import threading
 import time
@@ -148,8 +149,11 @@ def shared_tasks(plan: Plan, number: int, of: int) -> tuple[tuple[int, int], ...
     return plan.tasks[(number - 1) * count // of : number * count // of]
 
 
-def join(parts: list[Path], output: Path) -> Plan:
-    """Put the shares of one plan together: their planes and records are other files, so this is copying."""
+def join(parts: list[Path], output: Path) -> Outcome:
+    """Put the shares of one plan together: their planes and records are other files, so this is copying.
+
+    What they cost is told by their records, in which threads of input and output are not counted.
+    """
     places = Places(Path(), output.resolve())
     plans = [store.Cube(part / "cube.img.zarr").plan for part in parts]
     if not parts or len({plan.digest for plan in plans}) != 1:
@@ -168,7 +172,10 @@ def join(parts: list[Path], output: Path) -> Plan:
             "wait for all parts, or image the missing ones.", missing_input=True,
         )  # fmt: skip
     store.seal(places.cube, list(records.values()))
-    return plan
+    spent = Progress(plan, plan.channels)
+    for record in records.values():
+        spent.add(record)
+    return Outcome(places, plan, math.nan, len(plan.tasks), 0, spent.seconds)
 
 
 class StoppedEarlyError(Exception):
