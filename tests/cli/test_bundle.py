@@ -45,6 +45,17 @@ def test_the_same_content_is_the_same_bundle_wherever_and_whenever(folder: Path,
     assert pack(copy).sha256 != pack(folder).sha256
 
 
+def test_tests_beside_a_program_are_no_part_of_it(folder: Path) -> None:
+    """Another test is no other version; a package within the program may be called so."""
+    before = pack(folder).sha256
+    (folder / "tests" / "data").mkdir(parents=True)
+    (folder / "tests" / "data" / "run.py").write_text("assert True")
+    assert pack(folder).sha256 == before
+    (folder / "src" / "package" / "tests").mkdir()
+    (folder / "src" / "package" / "tests" / "inner.py").write_text("")
+    assert "src/package/tests/inner.py" in names(pack(folder).data)
+
+
 def test_definitions_beside_a_program_are_no_part_of_it(folder: Path) -> None:
     before = pack(folder).sha256
     (folder / "algorithm.yaml").write_text("kind: algorithm  # with a comment")

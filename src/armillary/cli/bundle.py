@@ -16,6 +16,7 @@ from pathlib import Path
 from armillary.base.errors import ArmillaryError, UsageError
 
 MAX_BYTES = 256 << 20  # what a server takes
+TESTS = "tests"  # in the folder itself: a package of that name within a package may be imported
 # What making, testing and editing leave behind; nothing that a job needs.
 JUNK = (
     ".*", "__pycache__", "*.pyc", "*.pyo", "*.egg-info", "build", "dist", "node_modules", "*~", "*.swp", "venv",
@@ -39,13 +40,13 @@ class Bundle:
 
 
 def pack(folder: Path) -> Bundle:
-    """Pack all that is neither junk nor a definition; modes, owners and times are left out, so that only content counts."""
+    """Pack all that is no junk, test or definition; modes, owners and times are left out, so that only content counts."""
     tar = io.BytesIO()
     total = 0
     # A link within the folder is packed as what it leads to.
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT, dereference=True) as archive:
         for path in files(folder):
-            if path.parent == folder and is_definition(path):
+            if path.relative_to(folder).parts[0] == TESTS or (path.parent == folder and is_definition(path)):
                 continue
             total += path.stat().st_size
             if total > 4 * MAX_BYTES:
