@@ -162,7 +162,7 @@ def chain(instance: Instance, folder: Path, load: Load, source: str, product: st
             nonlocal sent
             while time.monotonic() < until:
                 if sent - (published() - before) > load.backlog - load.batch:
-                    time.sleep(0.02)
+                    time.sleep(0.1)
                     continue
                 outcomes = ingest.ingest(next(batches))
                 bad = [one for one in outcomes if one.state != "created"]

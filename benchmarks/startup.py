@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 
 from harness import Instance, conclude, median, pss_bytes, table, wait_until
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from armillary.base import postgres
 
@@ -43,6 +45,7 @@ def main() -> None:
         ),
         "import of the server": cpu_seconds([sys.executable, "-c", "import armillary.server"], 2 * chosen.rounds),
     }
+    sizes = {name: installed(name) for name in ("armillary", "armillary[server]")}
     rows = [
         ["first start, s", f"{median(first):.2f}"],
         ["warm start, s", f"{median(warm):.2f}"],
@@ -50,14 +53,14 @@ def main() -> None:
         *([f"idle, {kind}, MiB", f"{size / (1 << 20):.0f}"] for kind, size in memory.items()),
         ["idle, all, MiB", f"{sum(memory.values()) / (1 << 20):.0f}"],
         *([f"{name}, ms of CPU", f"{1000 * seconds:.0f}"] for name, seconds in programs.items()),
-        ["installed, MiB", f"{installed('armillary') / (1 << 20):.0f}"],
+        *([f"installed, {name}, MiB", f"{bytes_ / (1 << 20):.0f}"] for name, bytes_ in sizes.items()),
     ]
     table(["", "median"], rows)
     conclude(
         first_start_s=round(median(first), 2), warm_start_s=round(median(warm), 2), postgres_s=round(median(bare), 2),
         idle_mib={kind: round(size / (1 << 20), 1) for kind, size in memory.items()},
         cpu_ms={name: round(1000 * seconds, 1) for name, seconds in programs.items()},
-        installed_mib=round(installed("armillary") / (1 << 20), 1),
+        installed_mib={name: round(bytes_ / (1 << 20), 1) for name, bytes_ in sizes.items()},
     )  # fmt: skip
 
 
@@ -101,29 +104,29 @@ def cpu_seconds(command: Sequence[str], rounds: int) -> float:
 
 
 def installed(distribution: str) -> int:
-    """Bytes of the files of a distribution and of all that its server needs."""
-    waiting, seen, total = [distribution], set(), 0
+    """Bytes of the files of a distribution and of all that it needs, extras as in `armillary[server]` included."""
+    waiting, seen, total = [Requirement(distribution)], set(), 0
     while waiting:
-        name = waiting.pop().lower().replace("_", "-")
-        if name in seen:
-            continue
-        seen.add(name)
+        wanted = waiting.pop()
         try:
-            found = metadata.distribution(name)
+            found = metadata.distribution(wanted.name)
         except metadata.PackageNotFoundError:
-            continue  # for another platform or an extra that is not there
-        for file in found.files or ():
-            path = Path(str(found.locate_file(file)))
-            total += path.stat().st_size if path.is_file() else 0
-        wanted = [one for one in found.requires or () if "extra ==" not in one or 'extra == "server"' in one]
-        waiting += [name_of(one) for one in wanted]
+            continue  # for another platform
+        extras = wanted.extras or {""}
+        new = {(canonicalize_name(wanted.name), extra) for extra in {"", *extras}} - seen
+        if not new:
+            continue
+        if not any(name == canonicalize_name(wanted.name) for name, _ in seen):
+            total += sum(size(Path(str(found.locate_file(file)))) for file in found.files or ())
+        seen |= new
+        needs = map(Requirement, found.requires or ())
+        waiting += [one for one in needs if not one.marker or any(one.marker.evaluate({"extra": x}) for x in extras)]
     return total
 
 
-def name_of(requirement: str) -> str:
-    """The name that a requirement begins with."""
-    end = next((at for at, letter in enumerate(requirement) if not (letter.isalnum() or letter in "-_.")), None)
-    return requirement[:end]
+def size(path: Path) -> int:
+    """Bytes of a file; of bytecode none, which is made when a module is used."""
+    return path.stat().st_size if path.is_file() and path.suffix != ".pyc" else 0
 
 
 if __name__ == "__main__":
