@@ -60,7 +60,7 @@ async def test_a_sound_instance_is_shown_as_such_with_all_its_parts(world, page)
     assert "clock 3.0 s ahead" in text
     assert "1 loop, none fails" in text
     assert "Queued; no equal job lives or has products." in text
-    assert 'pool</th>' in text
+    assert "pool</th>" in text
     assert '<b>default</b></td><td>none</td><td class="n">1</td><td class="n">1</td>' in text, "one is busy, one idle"
 
 
@@ -86,7 +86,8 @@ async def test_the_front_page_tells_what_is_wrong_too(world, page):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(None, ""), (0.4, "right"), (-0.4, "right"), (3.0, "3.0 s ahead"), (-90.0, "1 min 30 s behind")]
+    ("seconds", "shown"),
+    [(None, ""), (0.4, "right"), (-0.4, "right"), (3.0, "3.0 s ahead"), (-90.0, "1 min 30 s behind")],
 )
 def test_a_clock_is_right_ahead_or_behind(seconds, shown):
     assert health._clock(seconds) == shown

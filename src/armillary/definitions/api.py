@@ -18,7 +18,7 @@ router = APIRouter(prefix="/api/definitions", tags=["definitions"])
 class DocumentsWire(Wire):
     """YAML documents as JSON; an algorithm carries the `bundle` that was put before."""
 
-    documents: list[dict[str, Any]] = Field(max_length=1000)
+    documents: list[dict[str, Any]] = Field(max_length=10_000)
     dry_run: bool = False
 
 

@@ -53,6 +53,8 @@ async def apply(tx: Transaction, actor: Actor, documents: Sequence[Mapping[str, 
         except ArmillaryError as error:
             error.message = f"{document['kind']} {document['id']}: {error.message}"
             raise
+    if changed := [one.id for one in changes if one.kind == "rule" and one.action != "same"]:
+        await rules.check_recursion(tx, changed)
     return changes
 
 

@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+STEPS_DEGREES = (
+    *(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+    *(1, 2, 5, 10, 20, 45, 90, 180, 360),
+)
+
 WIDTH, HEIGHT = 360.0, 240.0
 MARGIN = 1.6  # how much wider than the footprint the map is
 LEAST_SPAN_DEG = 0.001  # 3.6 arcseconds, or 100 m
@@ -71,7 +76,7 @@ def _rings(geometry: dict[str, Any]) -> Iterator[list[tuple[float, float]]]:
 
 
 def _step(span: float) -> float:
-    return next(step for step in (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 45, 90, 180, 360) if span / step <= 8)
+    return next(step for step in STEPS_DEGREES if span / step <= 8)
 
 
 def _ticks(low: float, high: float, step: float) -> list[float]:

@@ -14,8 +14,12 @@ TITLES = {"error": "Something stands still", "warning": "Somebody should look", 
 def view(said: Mapping[str, Any]) -> Json:
     """The values of the page."""
     now = datetime.fromisoformat(said["at"])
-    counts = {level: sum(one["severity"] == level for one in said["findings"]) for level in ("error", "warning", "notice")}
-    worst = next((level for level in ("error", "warning") if counts[level]), "warning" if said["problems"] else "notice")
+    counts = {
+        level: sum(one["severity"] == level for one in said["findings"]) for level in ("error", "warning", "notice")
+    }
+    worst = next(
+        (level for level in ("error", "warning") if counts[level]), "warning" if said["problems"] else "notice"
+    )
     return {
         **said,
         "worst": worst,
@@ -24,7 +28,9 @@ def view(said: Mapping[str, Any]) -> Json:
         "findings": [one | {"for": ago(one["opened_at"], now)} for one in said["findings"]],
         "pools": [one | {"waited": ago(one["waiting_since"], now)} for one in said["pools"]],
         "servers": [_server(one, now) for one in said["servers"]],
-        "sweeps": [one | {"ran": ago(one["ran_at"], now), "number": sum(one["open"].values())} for one in said["sweeps"]],
+        "sweeps": [
+            one | {"ran": ago(one["ran_at"], now), "number": sum(one["open"].values())} for one in said["sweeps"]
+        ],
     }
 
 

@@ -1,9 +1,9 @@
 """Define a rule: check it, find recursion, set its timer; switch it on and off; apply it backwards."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from armillary.accounts.actor import Actor
+from armillary.accounts.actor import Actor, system
 from armillary.accounts.permit import permit
 from armillary.algorithms import register
 from armillary.base.db import Row, Transaction
@@ -22,11 +22,36 @@ async def put(tx: Transaction, actor: Actor, document: Mapping[str, Any], versio
     permit(actor, "change", found["group"] if found else actor.group)
     for role in rule.roles:
         await _check_collection(tx, actor, rule, role.collection, f"when.{role.name}.collection")
-    await _check_recursion(tx, actor, rule)
+    if rule.action.run is not None:  # it must be there
+        await register.resolve(tx, actor, rule.action.run, rule.action.version)
     named = sorted({role.collection for role in rule.roles})
     version = max(version, found["version"] + 1 if found else 1)
     await store.put(tx, rule.id, version, dict(document), named, rule.enabled, actor.group, actor.account)
     await schedule.set_timer(tx, rule)
+
+
+async def check_recursion(tx: Transaction, changed: Collection[str]) -> None:
+    """Refuse changed rules whose products would, through whatever rules, wake them again for ever; once for all of an apply."""
+    known: dict[tuple[str, str | None], frozenset[str]] = {}
+    edges = {rule.id: await _edges(tx, rule, known) for rule in map(read, await store.enabled_specs(tx))}
+    for rule_id in sorted(edges.keys() & set(changed)):
+        if path := cycle(edges, rule_id):
+            remedy = "Let the product go to a collection of its own, or disable one of the rules."
+            raise UsageError(f"Rule {rule_id} would trigger itself for ever: {' → '.join(path)}.", remedy, field="then")
+
+
+async def _edges(
+    tx: Transaction, rule: Rule, known: dict[tuple[str, str | None], frozenset[str]]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The collections that wake a rule, and those that it fills."""
+    wakes = frozenset(role.collection for role in rule.roles) if rule.schedule is None else frozenset()
+    if rule.action.run is None:
+        return wakes, frozenset()
+    key = rule.action.run, rule.action.version
+    if key not in known:
+        algorithm = (await register.resolve(tx, system("rules"), *key)).algorithm
+        known[key] = frozenset(output.collection for output in algorithm.outputs.values())
+    return wakes, known[key]
 
 
 async def remove(tx: Transaction, actor: Actor, rule: str) -> None:
@@ -41,6 +66,8 @@ async def enable(tx: Transaction, actor: Actor, rule: str, is_enabled: bool) -> 
     found = await row(tx, actor, rule)
     permit(actor, "change", found["group"])
     await store.enable(tx, rule, is_enabled)
+    if is_enabled:
+        await check_recursion(tx, [rule])
 
 
 async def backfill(tx: Transaction, actor: Actor, rule_id: str, *, dry_run: bool) -> int:
@@ -83,37 +110,20 @@ async def _check_collection(tx: Transaction, actor: Actor, rule: Rule, collectio
         ) from error
 
 
-async def _check_recursion(tx: Transaction, actor: Actor, rule: Rule) -> None:
-    """Refuse a rule whose product would, through whatever rules, wake it again for ever."""
-    edges = {rule.id: await _edges(tx, actor, rule)}
-    for other in await store.visible(tx, actor.scope | {"all_groups": True}):
-        if other["enabled"] and other["id"] != rule.id:
-            edges[other["id"]] = await _edges(tx, actor, read(other["spec"]))
-    path = cycle(edges, rule.id) if rule.enabled else None
-    if path:
-        remedy = "Let the product go to a collection of its own, or disable one of the rules."
-        raise UsageError(f"Rule {rule.id} would trigger itself for ever: {' → '.join(path)}.", remedy, field="then")
-
-
-async def _edges(tx: Transaction, actor: Actor, rule: Rule) -> tuple[frozenset[str], frozenset[str]]:
-    """The collections that wake a rule, and those that it fills."""
-    wakes = frozenset(role.collection for role in rule.roles) if rule.schedule is None else frozenset()
-    if rule.action.run is None:
-        return wakes, frozenset()
-    algorithm = (await register.resolve(tx, actor, rule.action.run, rule.action.version)).algorithm
-    return wakes, frozenset(output.collection for output in algorithm.outputs.values())
-
-
 def cycle(edges: Mapping[str, tuple[frozenset[str], frozenset[str]]], start: str) -> list[str] | None:
     """The way from a rule back to itself, over collections and other rules; None if there is none."""
+    woken: dict[str, list[str]] = {}
+    for rule, (wakes, _fills) in edges.items():
+        for collection in wakes:
+            woken.setdefault(collection, []).append(rule)
     paths, seen = [[start]], set[str]()
     while paths:
         path = paths.pop(0)
         for collection in sorted(edges[path[-1]][1]):
-            for rule, (wakes, _fills) in edges.items():
-                if collection in wakes and rule == start:
+            for rule in woken.get(collection, []):
+                if rule == start:
                     return [*path, collection, start]
-                if collection in wakes and rule not in seen:
+                if rule not in seen:
                     seen.add(rule)
                     paths.append([*path, collection, rule])
     return None

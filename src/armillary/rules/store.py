@@ -52,6 +52,11 @@ async def visible(tx: Transaction, scope: dict[str, Any]) -> list[Row]:
     )
 
 
+async def enabled_specs(tx: Transaction) -> list[dict[str, Any]]:
+    """The documents of all rules that are enabled."""
+    return [row["spec"] for row in await tx.rows("select spec from rule where enabled order by id")]
+
+
 async def enabled(tx: Transaction) -> list[Row]:
     """Which versions of which rules are enabled: small, so that parsed rules can be kept in memory."""
     return await tx.rows("select id, version from rule where enabled")
