@@ -67,6 +67,7 @@ BAD = {
     "provenance of a lost attempt": (twice("activities", attempt=1), "attempt 1 of job j has 1 records"),
     "bytes are gone": (replace(GOOD, bytes={}), "count.json of c/g is not there"),
     "half of the bytes": (replace(GOOD, bytes={"c/g/u/count.json": (2, "t")}), "is other bytes"),
+    "a kept folder of nobody": (replace(GOOD, bytes={**GOOD.bytes, "kept/j/1": (1, "s")}), "kept/j/1 belongs to nothing"),
     "bytes of nobody": (replace(GOOD, bytes={**GOOD.bytes, "c/g/x/f": (1, "s")}), "c/g/x/f belongs to nothing"),
     "bytes of what was deleted": (changed("uploads", 1, state="deleted"), "c/g/v/count.json belongs to nothing"),
     "a product twice": (twice("items", revision=2), "c/g was published 2 times and shows 2"),
@@ -88,3 +89,8 @@ def test_a_good_history_passes():
 def test_what_is_wrong_with_a_history_is_told(history, words):
     found = check(history, [("c", "g")])
     assert any(words in one for one in found), found
+
+
+def test_a_kept_folder_that_has_its_row_is_no_broken_promise():
+    kept = replace(GOOD, bytes={**GOOD.bytes, "kept/j/1": (1, "s")}, kept=[{"key": "kept/j/1"}])
+    assert check(kept, [("c", "g")]) == []

@@ -7,7 +7,7 @@ from armillary.cli.group import Noun
 from armillary.cli.output import show_json
 
 
-@click.group(cls=Noun, short_help="For a monitoring system.")
+@click.group(cls=Noun, short_help="The token by which Prometheus reads /metrics.")
 def metrics() -> None:
     """What Prometheus reads at `/metrics`."""
 

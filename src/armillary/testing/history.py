@@ -32,6 +32,7 @@ class History:
     activities: Sequence[Row] = ()
     firings: Sequence[Row] = ()
     events: Sequence[Row] = ()
+    kept: Sequence[Row] = ()
     bytes: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # key → size and SHA-256
 
 
@@ -46,6 +47,7 @@ QUERIES = {
     "activities": "select job_id::text as job, attempt from activity",
     "firings": "select rule, key, state, job_id::text as job from firing",
     "events": "select subject, version, kind from event",
+    "kept": "select key from kept_folder",
 }
 
 
@@ -141,7 +143,8 @@ def _halves(history: History) -> Iterator[str]:
             found = history.bytes.get(f"{of_upload.get(item['upload'])}/{file['path']}")
             if found != (file["size"], file["sha256"]):
                 yield f"{file['path']} of {_name(item)} is {'not there' if found is None else 'other bytes'}"
-    for key in history.bytes:
+    kept = {folder["key"] for folder in history.kept}
+    for key in history.bytes.keys() - kept:
         if prefixes.get("/".join(key.split("/")[:3])) not in OPEN_STATES:
             yield f"{key} belongs to nothing"
 
