@@ -1,7 +1,8 @@
 """How fast files come in, beside `cp` with `openssl dgst -sha256`, both synced: one large file, and many small ones.
 
 Ours finds, recognises, checksums, copies and catalogues each file, synced before its commit; the peer copies and
-checksums, then syncs once. Both read files that the page cache holds, write to the same disk, and take turns.
+checksums, then syncs once. Both read files that the page cache holds, write to the same disk, and take turns. Before each,
+as many bytes are written and deleted: on a virtual machine memory that is used for the first time costs several times more.
 """
 
 import argparse
@@ -45,12 +46,21 @@ def compare(instance: Instance, folder: Path, name: str, count: int, size: int) 
     for number in range(count):
         write(source / f"{name}-{number:06}.raw", size)
     os.sync()
+    warm(folder, count * size)
     ours = seconds(lambda: ingest(instance, source, count))
+    warm(folder, count * size)
     peers = seconds(lambda: peer(source, folder / "copy"))
     shutil.rmtree(source)
     shutil.rmtree(folder / "copy")
     os.sync()
     return ours, peers
+
+
+def warm(folder: Path, size: int) -> None:
+    """Have as much memory in hand as will be written."""
+    write(folder / "warm", size)
+    os.sync()
+    (folder / "warm").unlink()
 
 
 def write(path: Path, size: int) -> None:
