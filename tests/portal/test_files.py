@@ -9,13 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from armillary import app
-from armillary.accounts import authenticate
 from armillary.base.db import Database
 from armillary.base.errors import NotFound
-from armillary.base.http import Context
-from armillary.base.links import Links
-from armillary.base.settings import Settings
 from armillary.base.storage import object_key
 from armillary.granules import ingest, upload
 from armillary.granules.granule import Asset, Commit, Draft, File
@@ -63,7 +58,7 @@ def test_an_asset_that_is_not_there_is_named() -> None:
 
 
 @pytest.fixture
-async def visitor(database: Database, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
+async def visitor(database: Database, tmp_path: Path, signed_in: Any) -> AsyncIterator[httpx2.AsyncClient]:
     """The owner, and a granule with a picture and a tree of 300 empty chunks."""
     catalogue = await Catalogue.make(database, tmp_path / "store")
     await catalogue.collections("cubes")
@@ -79,15 +74,7 @@ async def visitor(database: Database, tmp_path: Path) -> AsyncIterator[httpx2.As
     commit = Commit(ticket.id, Draft(), {"picture.png": picture, "a & b.zarr": tree})
     (done,) = await ingest.commit_all(database, OWNER, await ingest.prepare(database, catalogue.store, [commit]))
     assert not isinstance(done, Exception), done
-    async with database.transaction() as tx:
-        secret = await authenticate.sign_in(tx, await authenticate.make_sign_in(tx))
-    context = Context(
-        database, Settings(home=tmp_path), catalogue.store, Links(b"k" * 32), "instance", lambda: "http://armillary"
-    )
-    async with httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(app=app.build(context)), base_url="http://armillary",
-        headers={"Authorization": f"Bearer {secret}"},
-    ) as client:  # fmt: skip
+    async with signed_in(database, catalogue.store) as client:
         yield client
 
 

@@ -2,15 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
-import httpx2
 import pytest
 
-from armillary import app
-from armillary.accounts import authenticate
 from armillary.base import servers
-from armillary.base.http import Context
 from armillary.base.ids import new_id
-from armillary.base.links import Links
 from armillary.base.settings import Settings
 from armillary.pools import store
 from armillary.portal import health
@@ -21,16 +16,12 @@ ROLES = ["web", "reactor", "pools", "watchdog"]
 
 
 @pytest.fixture
-async def page(world, tmp_path, clock):
+async def page(world, signed_in, clock):
     """The health page as the owner sees it, after all sweeps have looked, at a server that tells of itself."""
     server = new_id()
     async with world.database.transaction() as tx:
         await servers.enter(tx, server, ROLES, "1.2.3")
-        secret = await authenticate.sign_in(tx, await authenticate.make_sign_in(tx))
-    context = Context(world.database, Settings(home=tmp_path), world.store, Links(b"k" * 32), "i", lambda: "http://a")
-    transport = httpx2.ASGITransport(app=app.build(context))
-    headers = {"Authorization": f"Bearer {secret}"}
-    async with httpx2.AsyncClient(transport=transport, base_url="http://a", headers=headers) as client:
+    async with signed_in(world.database, world.store) as client:
 
         async def look(error="", path="/status"):
             turn = {"every_seconds": 1.0, "ended_at": clock().isoformat(), "seconds": 0.5, "error": error}
