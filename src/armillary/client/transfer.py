@@ -17,9 +17,7 @@ from armillary.base.ids import key_segment
 from armillary.client.client import Client
 from armillary.granules.granule import File
 
-BLOCK_BYTES = (
-    1 << 18
-)  # which stays in a processor's cache between being read, hashed and written
+BLOCK_BYTES = 1 << 18  # which stays in a processor's cache between being read, hashed and written
 WRITE_BACK_BYTES = 32 << 20  # so many are written before the disk is to begin with them
 SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2)
 LARGE_BYTES = 8 << 20  # from here on a file is synced by itself, while others are still read
