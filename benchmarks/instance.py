@@ -107,13 +107,13 @@ def cpu_seconds(pid: int) -> float:
     return 0.0
 
 
-def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+def until(condition: Callable[[], Any], seconds: float, what: str, pause: float = 0.02) -> Any:
     """Wait for a condition; loudly if it does not come."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():
             return found
-        time.sleep(0.02)
+        time.sleep(pause)
     raise TimeoutError(f"{what} did not come within {seconds:g} s")
 
 

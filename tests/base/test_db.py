@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+from datetime import UTC, datetime
 from itertools import count
+from uuid import uuid4
 
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from armillary.base.db import Database
+from armillary.base.db import Database, jsonb
 
 REFUSALS = 6  # a pool that doubles its pauses would come again after half a minute; `open` waits half of that
 
@@ -39,3 +43,40 @@ async def test_a_database_that_refuses_again_and_again_is_soon_asked_once_more(d
             assert await tx.value("select 1") == 1
         await away.close()
         assert next(numbers) > REFUSALS
+
+
+def nested(levels):
+    value = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+# What jsonb holds: no zero character, and no number that is none; a large number comes back with all its digits.
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**200), 2**200) | st.floats(-1e15, 1e15) | TEXTS,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(VALUES)
+@example([-0.0, 5e-324, 0.1 + 0.2, 2**64, "\U0001f52d"])
+async def test_what_is_kept_as_json_comes_back_as_it_was(database, value):
+    async with database.transaction() as tx:
+        assert await tx.value("select %s::jsonb", [jsonb(value)]) == value
+
+
+async def test_what_is_nested_deeply_is_kept_too(database):
+    async with database.transaction() as tx:
+        assert await tx.value("select %s::jsonb", [jsonb(nested(600))]) == nested(600)
+
+
+async def test_ids_and_times_are_kept_as_texts_that_the_database_reads(database):
+    job, at = uuid4(), datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    async with database.transaction() as tx:
+        row = await tx.row(
+            "select * from jsonb_to_record(%s) as r (job uuid, at timestamptz)", [jsonb({"job": job, "at": at})]
+        )
+    assert row == {"job": job, "at": at}

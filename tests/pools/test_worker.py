@@ -2,12 +2,13 @@ import asyncio
 from datetime import timedelta
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from armillary.accounts.actor import Actor
 from armillary.accounts.authenticate import authenticate, make_worker_token
 from armillary.base import servers
-from armillary.base.errors import NotAllowed, NotAuthenticated, NotFound, UsageError
+from armillary.base.errors import NotAllowed, NotAuthenticated, NotFound, TransientError, UsageError
 from armillary.base.ids import new_id
 from armillary.jobs.cancel import cancel
 from armillary.jobs.job import AttemptOutcome, JobState, Report
@@ -190,6 +191,60 @@ async def test_idleness_is_counted_from_the_last_job(world, clock):
     clock.advance(timedelta(seconds=5))
     await do(world, workers.heartbeat, worker.worker_id, [], TIME_TO_LIVE)
     assert await idle_since() == since
+
+
+async def test_a_workers_calls_do_not_wait_for_each_other(world):
+    """Leases and reports of one worker come at once; the row by which it is known must not put them in a line."""
+    worker = await world.worker()
+    await world.submit(await world.granule("a"))
+    (first,) = await world.lease(worker)
+    await world.submit(await world.granule("b"))
+    report = await world.succeed(worker, first)
+    async with world.database.transaction() as leasing, world.database.transaction() as reporting:
+        for tx in (leasing, reporting):
+            await tx.execute("set local lock_timeout = '5s'")
+        leases, _ = await workers.lease(leasing, worker.worker_id, CAPACITY, 1)
+        (result,) = await workers.finish(reporting, worker, worker.worker_id, [report])
+        assert (len(leases), result.outcome) == (1, "recorded")
+        async with world.database.transaction() as beating:
+            await beating.execute("set local lock_timeout = '5s'")
+            beats = [Beat(first.job_id, first.number)]
+            await workers.heartbeat(beating, worker.worker_id, beats, TIME_TO_LIVE)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda tx, worker: workers.end(tx, [worker], "Sent away."),
+        lambda tx, worker: workers.leave(tx, worker, "It is over."),
+        lambda tx, worker: workers.drain(tx, worker, "Not needed."),
+    ],
+    ids=["end", "leave", "drain"],
+)
+async def test_nothing_is_given_to_a_worker_that_goes_in_the_same_moment(world, end):
+    worker = await world.worker()
+    await world.submit(await world.granule("a"))
+    async with world.database.transaction() as leasing:
+        assert (await workers.lease(leasing, worker.worker_id, CAPACITY, 1))[0]
+        with pytest.raises(TransientError) as waited:
+            async with world.database.transaction() as ending:
+                await ending.execute("set local lock_timeout = '10ms'")
+                await end(ending, worker.worker_id)
+        assert isinstance(waited.value.__cause__, psycopg.errors.LockNotAvailable)
+
+
+async def test_of_successes_that_are_reported_at_once_all_count_for_their_worker(world):
+    worker = await world.worker()
+    for name in ("a", "b"):
+        await world.submit(await world.granule(name))
+    reports = [await world.succeed(worker, lease) for lease in await world.lease(worker, count=2)]
+    async with world.database.transaction() as tx:
+        first = asyncio.create_task(do(world, workers.finish, worker, worker.worker_id, reports[1:]))
+        await workers.finish(tx, worker, worker.worker_id, reports[:1])
+    assert [result.outcome for result in await first] == ["recorded"]
+    async with world.database.transaction() as tx:
+        record = await tx.value("select record from worker where id = %s", [worker.worker_id])
+    assert list(record["tallies"].values()) == [[2, 0]]
 
 
 async def test_expiry_and_heartbeat_race_for_one_row(world, clock):

@@ -9,6 +9,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from pydantic_core import from_json, to_json
 
 from armillary.base.errors import ArmillaryError, TransientError
 from armillary.base.wakes import Wakes
@@ -25,14 +26,29 @@ _RECONNECT_SECONDS = 1.0
 # generic plan. Functions, triggers and foreign keys keep their plans: to make those anew for each row costs more than all else.
 _OPTIONS = "-c timezone=UTC -c application_name=armillary"
 
-set_json_dumps(lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-# Told that it is UTF-8, Python need not find it out for each value.
-set_json_loads(lambda data: json.loads(data if isinstance(data, str) else data.decode()))
-
 
 def jsonb(value: Any) -> Jsonb:
-    """A value for a jsonb column."""
+    """A value for a jsonb column; ids and times in it become texts."""
     return Jsonb(value)
+
+
+def _dumps(value: Any) -> str | bytes:
+    # A third of the time that the standard library takes, but no deeper than some 200 levels.
+    try:
+        return to_json(value)
+    except ValueError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _loads(data: str | bytes) -> Any:
+    try:
+        return from_json(data, cache_strings="keys")
+    except ValueError:
+        return json.loads(data)
+
+
+set_json_dumps(_dumps)
+set_json_loads(_loads)
 
 
 class Transaction:

@@ -267,7 +267,7 @@ async def end(tx: Transaction, endings: Sequence[Ending]) -> None:
                    job_id uuid, lease integer, leased_at timestamptz, outcome text, state text, reason text,
                    job_reason text, error_class text, exit_code integer, started_at timestamptz, ended_at timestamptz,
                    usage jsonb, result jsonb, failures integer, delay_seconds float8, resources jsonb, outputs jsonb,
-                   pool text, actor text, detail jsonb)
+                   pool text, actor text)
                limit %(count)s),  -- tells the planner how few they are
            gone as (
                delete from job_queue using ending
@@ -302,7 +302,11 @@ async def end(tx: Transaction, endings: Sequence[Ending]) -> None:
                    resources = ending.resources, pool = coalesce(ending.pool, job.pool),
                    ended_at = case when ending.state = 'queued' then null else armillary_now() end
                from ending where job.id = ending.job_id
-               returning job.id, job.version, job."group", ending.state, ending.actor, ending.detail)
+               returning job.id, job.version, job."group", ending.state, ending.actor,
+                   jsonb_build_object('job', job.id, 'algorithm', job.algorithm, 'version', job.algorithm_version,
+                       'attempt', ending.lease, 'state', ending.state, 'outcome', ending.outcome,
+                       'error_class', ending.error_class, 'reason', ending.job_reason, 'cause', job.cause,
+                       'outputs', ending.outputs) as detail)
            select armillary_emit_all(array_agg('job:' || id), array_agg(version),
                       array_agg(case state when 'queued' then 'job.requeued' else 'job.finished' end),
                       array_agg(actor), array_agg("group"), array_agg(detail))
@@ -313,19 +317,10 @@ async def end(tx: Transaction, endings: Sequence[Ending]) -> None:
 
 def _ending(ending: Ending) -> dict[str, Any]:
     held = ending.held
-    outputs = [
-        {
-            "output": made.output,
-            "collection": made.committed.collection,
-            "granule": made.committed.id,
-            "revision": made.committed.revision,
-        }
-        for made in ending.outputs
-    ]
     return {
-        "job_id": str(held.job_id),
+        "job_id": held.job_id,
         "lease": held.lease,
-        "leased_at": held.leased_at.isoformat(),
+        "leased_at": held.leased_at,
         "outcome": ending.outcome,
         "state": ending.state,
         "reason": ending.reason,
@@ -333,33 +328,25 @@ def _ending(ending: Ending) -> dict[str, Any]:
         # A success keeps no class, so that its update stays within the page.
         "error_class": ending.error_class,
         "exit_code": ending.exit_code,
-        "started_at": _iso(ending.started_at),
-        "ended_at": _iso(ending.ended_at),
+        "started_at": ending.started_at,
+        "ended_at": ending.ended_at,
         "usage": ending.usage,
         "result": ending.result,
         "failures": ending.failures,
         "delay_seconds": ending.delay_seconds,
         "resources": resources_json(ending.resources or held.resources),
         "pool": ending.pool,
-        "outputs": outputs,
+        "outputs": [
+            {
+                "output": made.output,
+                "collection": made.committed.collection,
+                "granule": made.committed.id,
+                "revision": made.committed.revision,
+            }
+            for made in ending.outputs
+        ],
         "actor": f"worker:{held.worker_id}",
-        "detail": {
-            "job": str(held.job_id),
-            "algorithm": held.algorithm,
-            "version": held.algorithm_version,
-            "attempt": held.lease,
-            "state": ending.state,
-            "outcome": ending.outcome,
-            "error_class": ending.error_class,
-            "reason": ending.job_reason,
-            "cause": held.cause,
-            "outputs": outputs,
-        },
     }
-
-
-def _iso(time: datetime | None) -> str | None:
-    return time.isoformat() if time else None
 
 
 # Steering ------------------------------------------------------------------------------------------------------
@@ -579,8 +566,9 @@ async def overdue(tx: Transaction, limit: int) -> list[Row]:
     return await tx.rows(
         """select queue.job_id, queue.worker_id, queue.deadline_at, job.state, job.on_deadline
            from job_queue as queue join job on job.id = queue.job_id
-           where queue.deadline_at <= armillary_now()
-           order by queue.job_id limit %s for update of queue skip locked""",
+           -- said in the words of its index, and the time asked for once: else the whole queue is gone through
+           where queue.deadline_at is not null and queue.deadline_at <= (select armillary_now())
+           order by queue.deadline_at limit %s for update of queue skip locked""",
         [limit],
     )
 
@@ -655,6 +643,9 @@ async def pauses(tx: Transaction, scope: dict[str, Any]) -> list[Row]:
 
 async def hold_paused(tx: Transaction) -> int:
     """Hold the queued jobs of paused algorithms; one that somebody released since is let through."""
+    # Asked first: without a pause the planner, who cannot know, would go through every queued job.
+    if not await tx.value("select exists (select from algorithm_pause where is_paused)"):
+        return 0
     return int(
         await tx.value(
             """with waiting as (

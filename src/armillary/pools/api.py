@@ -2,17 +2,18 @@
 
 import base64
 import binascii
-import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import cache, partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from pydantic import AwareDatetime, Field
+from pydantic_core import to_json
 
 from armillary.accounts.actor import Actor
 from armillary.accounts.api import SignedIn
@@ -404,8 +405,9 @@ async def lease(web: Web, actor: SignedIn, worker: UUID, body: LeaseWire, reques
     seconds = min(body.wait_seconds, LONGEST_WAIT_SECONDS)
     leases, is_draining = await _waiting(request, web).until(worker, pool, free, seconds, look) or ([], False)
     # Written here: to look through hundreds of leases for what may not be JSON takes longer than all else.
-    answer = {"leases": [_lease(web, lease) for lease in leases], "drain": is_draining}
-    return Response(json.dumps(answer, ensure_ascii=False, separators=(",", ":")), media_type="application/json")
+    sign = cache(partial(web.links.sign, expires=web.settings.store.link_expires))
+    answer = {"leases": [_lease(web, lease, sign) for lease in leases], "drain": is_draining}
+    return Response(to_json(answer), media_type="application/json")
 
 
 @router.post("/workers/{worker}/heartbeat")
@@ -565,10 +567,9 @@ def _learner(request: Request) -> Learner:
     return learner
 
 
-def _lease(web: Context, lease: Lease) -> dict[str, Any]:
+def _lease(web: Context, lease: Lease, sign: Callable[[str], str]) -> dict[str, Any]:
     registered = lease.registered
     algorithm = registered.algorithm
-    expires = web.settings.store.link_expires
     inputs: dict[str, list[dict[str, Any]]] = {role: [] for role in algorithm.inputs}
     for one in lease.inputs:
         inputs[one.role].append(_input(web, one))
@@ -586,7 +587,7 @@ def _lease(web: Context, lease: Lease) -> dict[str, Any]:
         and {
             "sha256": registered.bundle_sha256,
             "size": registered.bundle_size,
-            "href": web.links.sign(file_path(registered.bundle_key), expires),
+            "href": sign(file_path(registered.bundle_key)),
         },
         "environment": algorithm.environment,
         "parameters": lease.parameters,
@@ -600,7 +601,7 @@ def _lease(web: Context, lease: Lease) -> dict[str, Any]:
         and {
             "sha256": lease.checkpoint.sha256,
             "size": lease.checkpoint.size_bytes,
-            "href": web.links.sign(file_path(lease.checkpoint.key), expires),
+            "href": sign(file_path(lease.checkpoint.key)),
         },
         "group": lease.group,
     }

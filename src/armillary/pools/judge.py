@@ -21,9 +21,9 @@ async def follow(tx: Transaction, worker: UUID, row: Row, endings: Sequence[Endi
         failed = [(one.held.job_id, one.held.lease) for one in endings if one.outcome is AttemptOutcome.FAILED]
         await excuse(tx, system("pools"), failed, f"worker {worker} on {row['host']} is quarantined.")
         return
-    conduct = quarantine.from_json(row["streak"], row["record"])
-    if conduct.is_changed_by(endings):
-        conduct = quarantine.follow(conduct, endings, row["now"])
+    if quarantine.from_json(row["streak"], row["record"]).is_changed_by(endings):
+        row = await store.lock_conduct(tx, worker)  # others that hold the worker may have changed it meanwhile
+        conduct = quarantine.follow(quarantine.from_json(row["streak"], row["record"]), endings, row["now"])
         await store.set_conduct(tx, worker, *quarantine.to_json(conduct), "infinity" if conduct.needs_judging else None)
 
 

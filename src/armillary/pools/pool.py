@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -197,6 +197,12 @@ def fits(size: Resources, job: Resources) -> bool:
         and job.disk_bytes <= size.disk_bytes
         and job.gpu <= size.gpu
     )
+
+
+def serves(size: Resources, largest: Resources) -> bool:
+    """Whether such a worker can run the largest job of a queue, in the time that it has."""
+    # The queue holds CPUs as single precision: 0.1 of a job is a little more than 0.1 of a worker.
+    return fits(replace(size, cpu=size.cpu * 1.000001), largest) and largest.time_seconds <= size.time_seconds
 
 
 def _workers(part: Options) -> tuple[int, int]:

@@ -5,7 +5,7 @@ import math
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -24,9 +24,10 @@ from armillary.jobs.pace import known
 from armillary.jobs.queue import Demand
 from armillary.pools import judge, store, worker
 from armillary.pools.autoscale import Plan, plan
+from armillary.pools.census import Census
 from armillary.pools.fleet import Look, Providers
 from armillary.pools.hosts import host_of, is_judged_on, with_others
-from armillary.pools.pool import Pool, Start, fits, read
+from armillary.pools.pool import Pool, Start, read, serves
 from armillary.pools.provider import Found, StartRequest, StartState, consecutive
 from armillary.pools.providers.local import machine
 
@@ -61,6 +62,7 @@ class Reconciler:
     providers: Providers
     settings: PoolSettings
     url: Callable[[], str]
+    census: Census = field(default_factory=Census)
 
     async def round(self, epoch: int | None = None) -> None:
         """Look at everything once and change what is to be changed."""
@@ -79,7 +81,7 @@ class Reconciler:
             await _check(tx, epoch)
             await settle(tx, starts, look)
             await store.note_leftovers(tx, [start.id for start in leftovers], LEFT_OVER)
-            fleets = await _fleets(tx, look.problems)
+            fleets = await self._fleets(tx, look.problems)
             plans = [decide(fleet) for fleet in fleets]
             for fleet, change in zip(fleets, plans, strict=True):
                 await store.decided(tx, fleet.pool.id, change.wanted, change.reason)
@@ -89,6 +91,25 @@ class Reconciler:
             await self._stop([start], force=force)
         for fleet, change in zip(fleets, plans, strict=True):
             await self._follow(fleet, change, epoch)
+
+    async def _fleets(self, tx: Transaction, problems: Mapping[str, str]) -> list[Fleet]:
+        demand, is_new = await self.census.demand(tx)
+        starts, pace = await store.starts(tx), await known(tx)
+        fleets = []
+        for row in await store.visible(tx, system("pools").scope):
+            pool = read(row["spec"])
+            wanted = demand.get(pool.id, Demand())
+            size = await worker_size(tx, pool)
+            if size:
+                await store.set_size(tx, pool.id, size)
+            if size and is_new and not serves(size, wanted.largest):
+                await queue.explain_unfit(tx, pool.id, size, _unfit(pool, size))
+            hours = await store.hours_today(tx, pool.id) if pool.scale.cost_per_hour else 0.0
+            mine = [start for start in starts if start.pool == pool.id]
+            may_start = await store.may_start(tx, pool.id, LONGEST_PAUSE)
+            cost = hours * pool.scale.cost_per_hour
+            fleets.append(Fleet(pool, wanted, mine, size, cost, pace, may_start, problems.get(pool.id, "")))
+        return fleets
 
     async def mind_host(self) -> None:
         """What only a server of this machine can do, whichever holds the singleton: bury, and end who never registers."""
@@ -218,25 +239,6 @@ async def _end_starts(tx: Transaction, ended: Mapping[UUID, str]) -> None:
     await store.end_starts(tx, ended)
     for start in ended:
         await revoke_worker_tokens(tx, start)
-
-
-async def _fleets(tx: Transaction, problems: Mapping[str, str]) -> list[Fleet]:
-    demand, starts, pace = await queue.demand(tx), await store.starts(tx), await known(tx)
-    fleets = []
-    for row in await store.visible(tx, system("pools").scope):
-        pool = read(row["spec"])
-        wanted = demand.get(pool.id, Demand())
-        size = await worker_size(tx, pool)
-        if size:
-            await store.set_size(tx, pool.id, size)
-        if size and not (fits(size, wanted.largest) and wanted.largest.time_seconds <= size.time_seconds):
-            await queue.explain_unfit(tx, pool.id, size, _unfit(pool, size))
-        hours = await store.hours_today(tx, pool.id) if pool.scale.cost_per_hour else 0.0
-        mine = [start for start in starts if start.pool == pool.id]
-        may_start = await store.may_start(tx, pool.id, LONGEST_PAUSE)
-        cost = hours * pool.scale.cost_per_hour
-        fleets.append(Fleet(pool, wanted, mine, size, cost, pace, may_start, problems.get(pool.id, "")))
-    return fleets
 
 
 async def worker_size(tx: Transaction, pool: Pool) -> Resources | None:

@@ -58,27 +58,50 @@ async def insert_worker(tx: Transaction, worker: UUID, pool: str, arrival: Arriv
     return epoch
 
 
-async def touch(
-    tx: Transaction,
-    worker: UUID,
-    *,
-    is_idle: bool | None = None,
-    silent_after: timedelta | None = None,
-) -> Row | None:
-    """The worker was heard of. Its row, locked, or nothing if it is gone; `is_idle` if it said so.
+async def hold(tx: Transaction, worker: UUID) -> Row | None:
+    """A worker that is not gone, and will not go or drain before the transaction ends; several may hold it at once.
+
+    Whoever changes it meanwhile does so last, so that a worker's calls do not wait for each other.
+    """
+    return await tx.row(
+        """select host, pool, state, capacity, streak, record, trial_at is not null as is_on_trial,
+               coalesce(trial_at > armillary_now(), false) as is_suspect,
+               (select (spec->'scale'->>'cost_per_hour')::float8 from pool where pool.id = worker.pool) as price
+           from worker where id = %s and state <> 'gone' for key share""",
+        [worker],
+    )
+
+
+async def lock(tx: Transaction, worker: UUID) -> bool:
+    """Keep everybody else from holding a worker that is not gone; false if it is."""
+    return bool(await tx.execute("select from worker where id = %s and state <> 'gone' for update", [worker]))
+
+
+async def heard(
+    tx: Transaction, worker: UUID, *, is_idle: bool | None = None, silent_after: timedelta | None = None
+) -> None:
+    """The worker was heard of: written once a second, or if anything else is new. `is_idle` if it said so.
 
     `silent_after`: how long it may be silent from now on.
     """
-    return await tx.row(
+    await tx.execute(
         """update worker set beat_at = armillary_now(), silent_after = coalesce(%(silent_after)s, silent_after),
                idle_since = case when %(idle)s then coalesce(idle_since, armillary_now())
                                  when not %(idle)s then null else idle_since end
            where id = %(worker)s and state <> 'gone'
-           returning pool, host, state, capacity, streak, record, armillary_now() as now,
-               trial_at is not null as is_on_trial, coalesce(trial_at > armillary_now(), false) as is_suspect,
-               (select (spec->'scale'->>'cost_per_hour')::float8 from pool where pool.id = worker.pool) as price""",
+               and (beat_at < armillary_now() - interval '1 second' or silent_after <> %(silent_after)s
+                    or %(idle)s <> (idle_since is not null))""",
         {"worker": worker, "idle": is_idle, "silent_after": silent_after},
     )
+
+
+async def lock_conduct(tx: Transaction, worker: UUID) -> Row:
+    """How a held worker has done, for a change."""
+    row = await tx.row(
+        "select streak, record, armillary_now() as now from worker where id = %s for no key update", [worker]
+    )
+    assert row is not None
+    return row
 
 
 async def set_conduct(
@@ -148,19 +171,14 @@ async def live_others(tx: Transaction, pool: str, worker: UUID) -> int:
     )
 
 
-async def set_busy(tx: Transaction, worker: UUID) -> None:
-    """It was given work."""
-    await tx.execute("update worker set idle_since = null where id = %s and idle_since is not null", [worker])
-
-
 async def state(tx: Transaction, worker: UUID) -> Row | None:
     """A worker that is not gone."""
     return await tx.row("select pool, host, state from worker where id = %s and state <> 'gone'", [worker])
 
 
 async def drain(tx: Transaction, worker: UUID, reason: str) -> bool:
-    """Let a worker finish what it has and take nothing new."""
-    return bool(
+    """Let a worker finish what it has and take nothing new, whatever it is being given in this moment."""
+    return await lock(tx, worker) and bool(
         await tx.execute(
             """update worker set state = 'draining', drained_at = armillary_now(), reason = %s
                where id = %s and state = 'live'""",
@@ -170,11 +188,12 @@ async def drain(tx: Transaction, worker: UUID, reason: str) -> bool:
 
 
 async def mark_gone(tx: Transaction, workers: Sequence[UUID], reason: str) -> list[Row]:
-    """These workers are no more; returns those that were until now."""
+    """These workers are no more; returns those that were until now. Waits for whoever holds them."""
     return await tx.rows(
-        """update worker set state = 'gone', reason = %s, ended_at = armillary_now(), version = version + 1
-           where id = any(%s) and state <> 'gone' returning id, pool, host, version""",
-        [reason, list(workers)],
+        """with locked as (select id from worker where id = any(%s) and state <> 'gone' order by id for update)
+           update worker set state = 'gone', reason = %s, ended_at = armillary_now(), version = version + 1
+           from locked where worker.id = locked.id returning worker.id, pool, host, version""",
+        [list(workers), reason],
     )
 
 

@@ -80,7 +80,7 @@ def _may_register(actor: Actor, pool: str, group: str, arrival: Arrival) -> None
 
 async def lease(tx: Transaction, worker: UUID, free: Resources, count: int) -> tuple[list[Lease], bool] | None:
     """Jobs for the worker, and whether it is to take no more; None while its failures keep it from being given any."""
-    # The worker's row stays locked: it cannot be declared gone between this and the lease.
+    # Held, it cannot be declared gone between this and the lease.
     row = await _alive(tx, worker)
     if row["state"] == "draining":
         return [], True
@@ -90,8 +90,7 @@ async def lease(tx: Transaction, worker: UUID, free: Resources, count: int) -> t
         count = 1  # what it makes of one job tells more than anything it has said
     price = Price(row["price"], Resources(**row["capacity"], time_seconds=0))
     leases = await queue.lease(tx, worker, row["host"], row["pool"], free, count, price)
-    if leases:
-        await store.set_busy(tx, worker)
+    await store.heard(tx, worker, is_idle=False if leases else None)
     return leases, False
 
 
@@ -108,12 +107,11 @@ async def heartbeat(
 
     `machine`: what it has measured of the machine that it runs on, where it tells, and what time it is there.
     """
-    row = await store.touch(tx, worker, is_idle=not beats, silent_after=silent_after)
-    if row is None:
-        raise _gone(worker)
+    row = await _alive(tx, worker)
     if machine:
         await store.put_machine(tx, worker, machine, clock)
     orders = await queue.beat(tx, worker, beats, forgotten_after=time_to_live)
+    await store.heard(tx, worker, is_idle=not beats, silent_after=silent_after)
     return Commands(orders.stop, orders.gone, row["state"] == "draining")
 
 
@@ -132,11 +130,12 @@ async def commanded(tx: Transaction) -> frozenset[UUID]:
 
 async def finish(tx: Transaction, actor: Actor, worker: UUID, reports: Sequence[Report]) -> list[Result]:
     """Record what the worker reports; each lease is its own fence, so a worker that is gone is refused one by one."""
-    row = await store.touch(tx, worker)
+    row = await store.hold(tx, worker)
     results = await finish_jobs(tx, actor, worker, row["host"] if row else "", reports)
     endings = [result.ending for result in results if result.ending]
     if row is not None and endings:
         await judge.follow(tx, worker, row, endings)
+    await store.heard(tx, worker)
     return results
 
 
@@ -149,8 +148,7 @@ async def drain(tx: Transaction, worker: UUID, reason: str) -> None:
 
 async def leave(tx: Transaction, worker: UUID, reason: str) -> None:
     """The worker goes in good order; what it still holds goes back."""
-    row = await store.touch(tx, worker)
-    if row is None:
+    if not await store.lock(tx, worker):
         return
     await queue.give_back_all(tx, worker, f"Its worker left: {reason}")
     await _mark_gone(tx, [worker], reason)
@@ -190,7 +188,7 @@ async def _mark_gone(tx: Transaction, workers: Sequence[UUID], reason: str) -> l
 
 
 async def _alive(tx: Transaction, worker: UUID) -> Row:
-    row = await store.touch(tx, worker)
+    row = await store.hold(tx, worker)
     if row is None:
         raise _gone(worker)
     return row

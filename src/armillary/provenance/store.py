@@ -138,9 +138,6 @@ async def activities(tx: Transaction, jobs: Sequence[UUID]) -> list[Activity]:
 
 def _row(activity: Activity) -> dict[str, Any]:
     return vars(activity) | {
-        "job_id": str(activity.job_id),
-        "started_at": activity.started_at.isoformat(),
-        "ended_at": activity.ended_at.isoformat(),
         "used": [[role, one.collection, one.id, one.revision] for role, one in activity.used],
         "generated": [[output, one.collection, one.id, one.revision] for output, one in activity.generated],
     }

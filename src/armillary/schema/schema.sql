@@ -55,6 +55,8 @@ begin
                 if parent = 'event' then
                     -- Within a month the database itself refuses two events of one version.
                     execute format('create unique index on %I (subject, version)', name);
+                elsif parent = 'attempt' then
+                    execute format('alter table %I set (fillfactor = 50)', name);
                 end if;
             end if;
         end loop;
@@ -339,7 +341,7 @@ CREATE TABLE public.job (
     CONSTRAINT job_state_check CHECK ((state = ANY (ARRAY['held'::text, 'queued'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT job_twins_check CHECK ((twins = ANY (ARRAY['share'::text, 'reuse'::text, 'again'::text])))
 )
-WITH (fillfactor='70');
+WITH (fillfactor='50');
 
 CREATE TABLE public.job_dependency (
     job_id uuid NOT NULL,

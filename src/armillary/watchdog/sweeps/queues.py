@@ -1,7 +1,7 @@
 """Queues that nobody can serve: jobs larger than any worker of their pool, and pools that have no worker at all."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from armillary.algorithms.algorithm import Resources
@@ -11,7 +11,7 @@ from armillary.jobs import observe as jobs
 from armillary.jobs import queue
 from armillary.jobs.observe import Unfit
 from armillary.pools import observe as pools
-from armillary.pools.pool import PoolSeen, fits
+from armillary.pools.pool import PoolSeen, serves
 from armillary.watchdog.finding import Finding
 from armillary.watchdog.sweep import Sweep, View
 from armillary.watchdog.words import several, span
@@ -49,7 +49,7 @@ async def look(tx: Transaction) -> list[Queue]:
     for seen in await pools.pools(tx):
         wanted = demand.get(seen.pool.id, queue.Demand())
         oldest = min((one.oldest for one in wanted.algorithms if one.oldest), default=None)
-        is_unfit = seen.size is not None and wanted.waiting and not _serves(seen.size, wanted.largest)
+        is_unfit = seen.size is not None and wanted.waiting and not serves(seen.size, wanted.largest)
         unfit = await jobs.unfit(tx, seen.pool.id, seen.size) if is_unfit and seen.size else []
         found.append(Queue(seen, wanted.waiting, oldest, unfit))
     return found
@@ -71,7 +71,7 @@ def _too_large(one: Queue, unfit: Unfit, queues: Sequence[Queue]) -> Finding:
     assert size is not None
     lacks = _lacking(unfit.largest, size)
     larger = sorted(
-        other.seen.pool.id for other in queues if other.seen.size and _serves(other.seen.size, unfit.largest)
+        other.seen.pool.id for other in queues if other.seen.size and serves(other.seen.size, unfit.largest)
     )
     conditions = [f"algorithm = '{unfit.algorithm}'", "state = 'queued'", *(lack.condition for lack in lacks[:1])]
     where = " and ".join(filter(None, conditions))
@@ -136,11 +136,6 @@ def _nobody(one: Queue, waiting: int, waited: timedelta) -> Finding:
         remedy=remedy,
         group=one.seen.group,
     )
-
-
-def _serves(size: Resources, job: Resources) -> bool:
-    # The queue holds CPUs as single precision: 0.1 of a job is a little more than 0.1 of a worker.
-    return fits(replace(size, cpu=size.cpu * 1.000001), job) and job.time_seconds <= size.time_seconds
 
 
 SWEEP = Sweep("queues", "Jobs that no worker of their pool can ever run.", timedelta(seconds=15), find)
