@@ -193,6 +193,12 @@ async def test_idleness_is_counted_from_the_last_job(world, clock):
     assert await idle_since() == since
 
 
+async def impatiently(tx, verb, *args):
+    """Raises if a lock must be waited for."""
+    await tx.execute("set local lock_timeout = '10ms'")
+    await verb(tx, *args)
+
+
 async def test_a_workers_calls_do_not_wait_for_each_other(world):
     """Leases and reports of one worker come at once; the row by which it is known must not put them in a line."""
     worker = await world.worker()
@@ -227,9 +233,7 @@ async def test_nothing_is_given_to_a_worker_that_goes_in_the_same_moment(world, 
     async with world.database.transaction() as leasing:
         assert (await workers.lease(leasing, worker.worker_id, CAPACITY, 1))[0]
         with pytest.raises(TransientError) as waited:
-            async with world.database.transaction() as ending:
-                await ending.execute("set local lock_timeout = '10ms'")
-                await end(ending, worker.worker_id)
+            await do(world, impatiently, end, worker.worker_id)
         assert isinstance(waited.value.__cause__, psycopg.errors.LockNotAvailable)
 
 
