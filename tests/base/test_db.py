@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from itertools import count
 from uuid import uuid4
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from armillary.base.db import Database, jsonb
+from armillary.base.db import Database, about, jsonb
+from armillary.base.errors import TransientError
 
 REFUSALS = 6  # a pool that doubles its pauses would come again after half a minute; `open` waits half of that
 
@@ -80,3 +82,30 @@ async def test_ids_and_times_are_kept_as_texts_that_the_database_reads(database)
             "select * from jsonb_to_record(%s) as r (job uuid, at timestamptz)", [jsonb({"job": job, "at": at})]
         )
     assert row == {"job": job, "at": at}
+
+
+async def test_a_statement_that_was_prepared_before_a_migration_works_again_after_one_refusal(database):
+    async with database.transaction() as tx:
+        await tx.execute("create table changing (a integer)")
+
+    async def ask():
+        async with database.transaction() as tx:
+            return await tx.rows("select * from changing")
+
+    for _ in range(12):
+        await ask()
+    other = Database(database.dsn)
+    await other.open()
+    async with other.transaction() as tx:
+        await tx.execute("alter table changing add column b integer")
+        await tx.execute("insert into changing values (1, 2)")
+    await other.close()
+    with pytest.raises(TransientError, match="migrated"):
+        await ask()
+    assert await ask() == [{"a": 1, "b": 2}]
+
+
+@given(st.integers(0, 10_000))
+def test_a_limit_in_a_text_cuts_nothing_off_and_takes_few_values(count):
+    assert count <= about(count) < 2 * max(1, count)
+    assert about(count).bit_count() == 1

@@ -39,8 +39,10 @@ async def finish(tx: Transaction, actor: Actor, worker_id: UUID, host: str, repo
             continue
         mine[key] = _Reported(lease, report, (await by_digest(tx, lease.algorithm_digest)).algorithm)
     successes = [one for one in mine.values() if one.report.outcome is AttemptOutcome.SUCCEEDED]
-    published = await tx.together(lambda part: _publish(tx, actor, part), successes)
-    made = {one.held.job_id: outputs for one, outputs in zip(successes, published, strict=True)}
+    made = {one.held.job_id: _without_outputs(one) for one in successes if not one.report.outputs}
+    makers = [one for one in successes if one.report.outputs]
+    published = await tx.together(lambda part: _publish(tx, actor, part), makers)
+    made |= {one.held.job_id: outputs for one, outputs in zip(makers, published, strict=True)}
     ended = {key: await _end(tx, one, made.get(one.held.job_id, [])) for key, one in mine.items()}
     if ended:
         await _write(tx, host, [ending for ending, _ in ended.values()])
@@ -57,6 +59,15 @@ class _Reported:
     held: Held
     report: Report
     algorithm: Algorithm
+
+
+def _without_outputs(success: _Reported) -> list[MadeOutput] | ArmillaryError:
+    """Nothing, if the algorithm may leave nothing."""
+    try:
+        check_outputs(success.algorithm, success.report)
+    except UsageError as error:
+        return error
+    return []
 
 
 async def _publish(tx: Transaction, actor: Actor, successes: Sequence[_Reported]) -> list[list[MadeOutput]]:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from armillary.accounts.permit import VISIBLE
 from armillary.algorithms.algorithm import ErrorClass, Resources
-from armillary.base.db import Row, Transaction, jsonb
+from armillary.base.db import Row, Transaction, about, jsonb
 from armillary.granules.granule import Reference
 from armillary.jobs.job import Ending, Held, JobKey, JobState, resources_json
 from armillary.jobs.select import Condition
@@ -190,7 +190,7 @@ async def holders(tx: Transaction) -> list[UUID]:
 
 async def lock_leases(tx: Transaction, jobs: Sequence[UUID]) -> dict[UUID, Held]:
     """These jobs, if they are leased, locked in the order of their ids."""
-    return await _held(tx, "queue.job_id = any(%s)", [list(jobs)])
+    return await _held(tx, f"queue.job_id in (select unnest(%s::uuid[]) limit {about(len(jobs))})", [list(jobs)])
 
 
 async def lock_leases_of(tx: Transaction, workers: Sequence[UUID]) -> dict[UUID, Held]:
@@ -262,13 +262,13 @@ async def ended_attempts(tx: Transaction, pairs: Sequence[tuple[UUID, int]]) -> 
 async def end(tx: Transaction, endings: Sequence[Ending]) -> None:
     """Write the ends of attempts whose leases are locked, what becomes of their jobs, and the events of it."""
     await tx.execute(
-        """with ending as materialized (
+        f"""with ending as materialized (
                select * from jsonb_to_recordset(%(endings)s) as e (
                    job_id uuid, lease integer, leased_at timestamptz, outcome text, state text, reason text,
                    job_reason text, error_class text, exit_code integer, started_at timestamptz, ended_at timestamptz,
                    usage jsonb, result jsonb, failures integer, delay_seconds float8, resources jsonb, outputs jsonb,
                    pool text, actor text)
-               limit %(count)s),  -- tells the planner how few they are
+               limit {about(len(endings))}),  -- tells the planner how few they are
            gone as (
                delete from job_queue using ending
                where job_queue.job_id = ending.job_id and ending.state <> 'queued'),
@@ -311,7 +311,7 @@ async def end(tx: Transaction, endings: Sequence[Ending]) -> None:
                       array_agg(case state when 'queued' then 'job.requeued' else 'job.finished' end),
                       array_agg(actor), array_agg("group"), array_agg(detail))
            from ended having count(*) > 0""",
-        {"endings": jsonb([_ending(ending) for ending in endings]), "count": len(endings)},
+        {"endings": jsonb([_ending(ending) for ending in endings])},
     )
 
 
