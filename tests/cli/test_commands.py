@@ -291,7 +291,10 @@ def test_rules_tell_what_they_did_and_why(shell: Shell) -> None:
     firings = shell.lines("rule", "firings", "count-all")
     assert {"one": ["raw/a"]} in [firing["granules"] for firing in firings]
     assert "submitted" in shell("rule", "explain", "count-all", "raw/a")
-    assert "granules would be tried" in shell("rule", "backfill", "count-all", "--dry-run")
+    foreseen = shell("rule", "backfill", "count-all", "--dry-run")
+    assert "granules would be tried" in foreseen
+    assert "× count 1.0.0 in pool default." in foreseen
+    assert "worker time" in foreseen
     assert shell("rule", "disable", "count-all") == "Rule count-all is off.\n"
     assert shell.json("rule", "show", "count-all")["enabled"] is False
     shell("rule", "enable", "count-all")

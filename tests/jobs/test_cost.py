@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -51,6 +52,18 @@ async def test_an_attempt_costs_its_share_of_the_worker_over_its_time_at_the_pri
     async with world.database.transaction() as tx:
         await run.perform(tx, OWNER, Request(Verb.PURGE, Selection((), "true")))
     assert await totals(world, "group", "day", "algorithm") == [row]  # what is purged has cost what it has
+
+
+async def test_a_job_with_half_of_a_workers_gpus_costs_half_of_it(world, clock):
+    await price(world, 8)
+    size = replace(SIZE, gpu=2)
+    await world.algorithm(algorithm("train", resources={"cpu": 1, "memory": "1GiB", "disk": "1GiB", "gpu": 1}))
+    worker = await world.worker(capacity=size)
+    job = (await world.submit(await world.granule("a"), algorithm="train")).job.id
+    (lease,) = await world.lease(worker, free=size)
+    clock.advance(timedelta(minutes=30))
+    await world.finish(worker, await world.succeed(worker, lease))
+    assert [one["cost"] for one in await world.attempts(job)] == [pytest.approx(8 * 0.5 * 0.5)]
 
 
 async def test_what_has_no_price_costs_nothing_and_is_counted(world):
@@ -121,4 +134,5 @@ def test_a_share_is_of_what_a_job_holds_most_of():
     assert cost.share(Resources(1, 1, 1, 1), size) == 0.25
     assert cost.share(Resources(1, 4, 1, 1), size) == 0.5
     assert cost.share(Resources(9, 1, 1, 1), size) == 1
+    assert cost.share(Resources(1, 1, 1, 1, gpu=1), replace(size, gpu=2)) == 0.5
     assert cost.share(Resources(1, 1, 1, 1), Resources(0, 0, 0, 0)) == 1

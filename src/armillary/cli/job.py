@@ -11,6 +11,7 @@ import click
 from armillary.base.errors import ArmillaryError, UsageError
 from armillary.base.units import human_duration, human_size
 from armillary.cli.context import Command, Context, Id, granule_name, json_option, limit_option, pass_context
+from armillary.cli.estimates import show_estimate
 from armillary.cli.group import Noun, Verb
 from armillary.cli.output import how_long, show_fields, show_json, show_list, show_table, state, text, when
 
@@ -92,7 +93,7 @@ def run(
     with context.client() as client:
         if estimate:
             found = client.estimate([request])
-            show_json(found) if as_json else _show_estimate(found)
+            show_json(found) if as_json else show_estimate(found)
             return 0
         answer = client.submit(request)
         job = answer["job"]
@@ -110,29 +111,6 @@ def run(
         else:
             _show_end(ended)
         return 0 if ended["state"] == "succeeded" else 1
-
-
-def _show_estimate(found: Mapping[str, Any]) -> None:
-    for outcome in found["jobs"]:
-        would = "It would be submitted" if outcome["outcome"] == "submitted" else "Nothing would be spent"
-        click.echo(f"{would}. {outcome['reason']}")
-    for one in found["estimates"]:
-        if one["jobs"]:
-            click.echo(f"{one['jobs']:,} × {one['algorithm']} {one['version']} in pool {one['pool']}. {one['basis']}")
-    total = found["total"]
-    if total["jobs"]:
-        show_fields(
-            [
-                ("worker time", human_duration(total["seconds"]) if total["seconds"] is not None else "not known"),
-                ("cost", _cost(total["cost"]) or ("not known" if total["cost_limit"] is not None else "no price")),
-                ("if each took what 9 of 10 do not exceed", _cost(total["cost_p90"])),
-                ("if each took its limit once", _cost(total["cost_limit"])),
-            ]
-        )
-
-
-def _cost(cost: float | None) -> str:
-    return "" if cost is None else f"{cost:.4f}"
 
 
 @click.command(
@@ -597,7 +575,7 @@ def _show_preview(verb: str, found: Mapping[str, Any]) -> None:
             [[f"{r['algorithm']} {r['version']}", r["pool"], r["state"], f"{r['jobs']:,}"] for r in found["counts"]],
         )
     if "estimate" in found:
-        _show_estimate(found["estimate"])
+        show_estimate(found["estimate"])
     if found["counts"]:
         click.echo()
         names = ["id", "algorithm", "state", "pool", "priority", "reason"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from armillary.cli.context import Context, GranuleName, json_option, limit_option, pass_context
+from armillary.cli.estimates import show_estimate
 from armillary.cli.group import Noun
 from armillary.cli.output import counts, show_fields, show_json, show_list, when
 
@@ -109,18 +110,23 @@ def explain(context: Context, rule_id: str, name: str, as_json: bool) -> None:
 
 @rule.command("backfill", epilog="Example:  armillary rule backfill interferogram-12-days --dry-run")
 @click.argument("rule_id", metavar="RULE")
-@click.option("--dry-run", is_flag=True, help="Only count.")
+@click.option("--dry-run", is_flag=True, help="Only count, and say what it would take and cost.")
 @json_option
 @pass_context
 def backfill(context: Context, rule_id: str, dry_run: bool, as_json: bool) -> None:
     """Apply a rule to what is catalogued already; sets that it has fired for do not fire again."""
     with context.client() as client:
         found = client.call("POST", f"{_path(rule_id)}/backfill", params={"dry_run": str(dry_run).lower()})
+        if dry_run and found["loads"]:
+            found["estimate"] = client.call("POST", "/api/estimates", body={"loads": found["loads"]})
     if as_json:
         show_json(found)
         return
     verb = "would be tried" if dry_run else "are being tried"
     click.echo(f"{found['granules']:,} granules {verb}; `armillary rule firings {rule_id}` shows what comes of it.")
+    if "estimate" in found:
+        click.echo("If each of them starts one job, and none has been done before:")
+        show_estimate(found["estimate"])
 
 
 @rule.command("enable", epilog="Example:  armillary rule enable interferogram-12-days")

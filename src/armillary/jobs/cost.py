@@ -58,6 +58,7 @@ def share(wanted: Resources, size: Resources) -> float:
     """The part of a worker that a job holds: of what it holds most of, nobody else can have."""
     parts = (
         (wanted.cpu, size.cpu), (wanted.memory_bytes, size.memory_bytes), (wanted.disk_bytes, size.disk_bytes),
+        (wanted.gpu, size.gpu),
     )  # fmt: skip
     return min(1.0, max((part / whole for part, whole in parts if whole), default=1.0))
 

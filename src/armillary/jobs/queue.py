@@ -119,7 +119,7 @@ async def lease(
 ) -> list[Lease]:
     """Give the worker up to `count` jobs that together fit into what it has free; the caller has locked the worker."""
     size = price.size if price else NOTHING
-    costs = {"price": price and price.per_hour, "all_cpu": size.cpu}
+    costs = {"price": price and price.per_hour, "all_cpu": size.cpu, "all_gpu": size.gpu}
     costs |= {"all_memory": size.memory_bytes, "all_disk": size.disk_bytes}
     rows = await store.lease(tx, worker_id, host, pool, free, min(count, MAX_LEASES), costs)
     if not rows:

@@ -136,7 +136,8 @@ async def lease(
                       %(price)s::float8 * least(1, greatest(  -- what it holds most of, nobody else can have
                           (resources->>'cpu')::float8 / nullif(%(all_cpu)s, 0),
                           (resources->>'memory_bytes')::float8 / nullif(%(all_memory)s, 0),
-                          (resources->>'disk_bytes')::float8 / nullif(%(all_disk)s, 0)))
+                          (resources->>'disk_bytes')::float8 / nullif(%(all_disk)s, 0),
+                          (resources->>'gpu')::float8 / nullif(%(all_gpu)s, 0)))
                from started)
            select started.*, checkpoint.key as checkpoint_key, checkpoint.sha256 as checkpoint_sha256,
                   checkpoint.size_bytes as checkpoint_size,

@@ -10,6 +10,7 @@ from armillary.base.http import Web
 from armillary.rules import define, store
 from armillary.rules.explain import explain
 from armillary.rules.firing import Firing
+from armillary.rules.rule import read
 
 router = APIRouter(prefix="/api/rules", tags=["rules"])
 
@@ -50,9 +51,12 @@ async def explain_rule(web: Web, actor: SignedIn, rule: str, granule: str) -> di
 
 @router.post("/{rule}/backfill")
 async def backfill(web: Web, actor: SignedIn, rule: str, dry_run: bool = False) -> dict[str, Any]:
-    """Apply the rule to what is catalogued already."""
+    """Apply the rule to what is catalogued already; `loads` is what that comes to if each granule starts one job."""
     async with web.database.transaction() as tx:
-        return {"granules": await define.backfill(tx, actor, rule, dry_run=dry_run), "dry_run": dry_run}
+        action = read((await define.row(tx, actor, rule))["spec"]).action
+        granules = await define.backfill(tx, actor, rule, dry_run=dry_run)
+    load = {"algorithm": action.run, "version": action.version, "pool": action.pool, "jobs": granules}
+    return {"granules": granules, "dry_run": dry_run, "loads": [load] if action.run and granules else []}
 
 
 @router.post("/{rule}/enable", status_code=204)
