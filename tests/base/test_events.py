@@ -1,6 +1,7 @@
 """Events leave work for those who want it: by their kind, and by what they say."""
 
 from armillary.base import events
+from armillary.base.wakes import WORK
 
 EVENTS = [
     {"subject": f"job:{number}", "version": 1, "kind": kind, "actor": "owner", "group": "owners", "detail": detail}
@@ -39,3 +40,10 @@ async def test_no_events_at_once_are_no_error(database):
     async with database.transaction() as tx:
         await events.emit_many(tx, [])
         assert await tx.value("select count(*) from event") == 0
+
+
+async def test_nobody_looks_for_work_that_no_event_has_left(database):
+    for event, is_work in zip(EVENTS, (True, False, False, True), strict=True):
+        async with database.transaction() as tx:
+            await events.emit_many(tx, [event])
+            assert (WORK in tx.woken) == is_work

@@ -47,8 +47,8 @@ async def emit_many(tx: Transaction, events: list[dict[str, Any]]) -> None:
     """`emit` for each, in one statement; the dictionaries hold its arguments."""
     columns = [[event[name] for event in events] for name in ("subject", "version", "kind", "actor", "group")]
     details = [jsonb(event.get("detail", {})) for event in events]
-    await tx.execute("select armillary_emit_all(%s, %s::bigint[], %s, %s, %s, %s)", [*columns, details])
-    tx.wake(WORK)
+    if await tx.value("select armillary_emit_all(%s, %s::bigint[], %s, %s, %s, %s)", [*columns, details]):
+        tx.wake(WORK)
 
 
 async def claim(tx: Transaction, consumer: str, limit: int = 50) -> list[Wake]:

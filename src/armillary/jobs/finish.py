@@ -12,7 +12,7 @@ from armillary.algorithms.register import by_digest
 from armillary.base.crash import crash_point
 from armillary.base.db import Row, Transaction
 from armillary.base.errors import ArmillaryError, NotFound, TransientError, UsageError
-from armillary.base.wakes import JOBS, QUEUE, WORK
+from armillary.base.wakes import JOBS, QUEUE
 from armillary.granules import ingest
 from armillary.granules.granule import Committed, Reference
 from armillary.jobs import depend, retry, store
@@ -208,8 +208,7 @@ async def _write(tx: Transaction, host: str, endings: Sequence[Ending]) -> None:
     if done:
         inputs = await store.inputs_of(tx, [ending.held.job_id for ending in done])
         await record.record(tx, [_activity(host, ending, inputs.get(ending.held.job_id, [])) for ending in done])
-    for channel in (JOBS, WORK):
-        tx.wake(channel)
+    tx.wake(JOBS)
     if any(ending.state is JobState.QUEUED for ending in endings):
         tx.wake(QUEUE)
 

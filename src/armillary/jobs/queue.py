@@ -10,7 +10,7 @@ from uuid import UUID
 from armillary.algorithms.algorithm import ErrorClass, Registered, Resources
 from armillary.algorithms.register import by_digest
 from armillary.base.db import Row, Transaction
-from armillary.base.wakes import COMMANDS, JOBS, QUEUE, WORK
+from armillary.base.wakes import COMMANDS, JOBS, QUEUE
 from armillary.granules import find
 from armillary.granules.granule import Granule, Reference, retired
 from armillary.jobs import depend, retry, store
@@ -289,7 +289,7 @@ async def _take_back(tx: Transaction, held: Sequence[Held], error_class: ErrorCl
     endings = [await _interrupted(tx, one, error_class, reason) for one in held]
     await store.end(tx, endings)
     await depend.settle(tx, [(one.held.job_id, one.state) for one in endings if not one.state.is_live])
-    for channel in (QUEUE, JOBS, WORK):
+    for channel in (QUEUE, JOBS):
         tx.wake(channel)
     return len(held)
 
@@ -355,7 +355,6 @@ async def _fail_unreadable(tx: Transaction, job: UUID, reason: str) -> None:
     )
     await store.end(tx, [ending])
     await depend.settle(tx, [(job, JobState.FAILED)])
-    tx.wake(WORK)
 
 
 def _checkpoint(row: Row) -> Checkpoint | None:

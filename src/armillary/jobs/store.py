@@ -11,6 +11,7 @@ from uuid import UUID
 from armillary.accounts.permit import VISIBLE
 from armillary.algorithms.algorithm import ErrorClass, Resources
 from armillary.base.db import Row, Transaction, about, jsonb
+from armillary.base.wakes import WORK
 from armillary.granules.granule import Reference
 from armillary.jobs.job import Ending, Held, JobKey, JobState, resources_json
 from armillary.jobs.select import Condition
@@ -261,8 +262,11 @@ async def ended_attempts(tx: Transaction, pairs: Sequence[tuple[UUID, int]]) -> 
 
 
 async def end(tx: Transaction, endings: Sequence[Ending]) -> None:
-    """Write the ends of attempts whose leases are locked, what becomes of their jobs, and the events of it."""
-    await tx.execute(
+    """Write the ends of attempts whose leases are locked, what becomes of their jobs, and the events of it.
+
+    Whoever subscribed to one of these is woken; most have no subscriber.
+    """
+    woken = await tx.value(
         f"""with ending as materialized (
                select * from jsonb_to_recordset(%(endings)s) as e (
                    job_id uuid, lease integer, leased_at timestamptz, outcome text, state text, reason text,
@@ -314,6 +318,8 @@ async def end(tx: Transaction, endings: Sequence[Ending]) -> None:
            from ended having count(*) > 0""",
         {"endings": jsonb([_ending(ending) for ending in endings])},
     )
+    if woken:
+        tx.wake(WORK)
 
 
 def _ending(ending: Ending) -> dict[str, Any]:

@@ -10,15 +10,18 @@ CREATE FUNCTION public.armillary_emit(subject text, version bigint, kind text, a
         where subscription.kind = armillary_emit.kind and armillary_emit.detail @> subscription.detail;
 $$;
 
-CREATE FUNCTION public.armillary_emit_all(subjects text[], versions bigint[], kinds text[], actors text[], groups text[], details jsonb[]) RETURNS void
+CREATE FUNCTION public.armillary_emit_all(subjects text[], versions bigint[], kinds text[], actors text[], groups text[], details jsonb[]) RETURNS bigint
     LANGUAGE sql
     AS $$
     insert into event (subject, version, kind, actor, "group", detail)
         select * from unnest(subjects, versions, kinds, actors, groups, details);
-    insert into wake (consumer, subject, detail)
-        select consumer, subject, told.detail
-        from unnest(subjects, kinds, details) as told (subject, kind, detail)
-            join subscription on subscription.kind = told.kind and told.detail @> subscription.detail;
+    with woken as (
+        insert into wake (consumer, subject, detail)
+            select consumer, subject, told.detail
+            from unnest(subjects, kinds, details) as told (subject, kind, detail)
+                join subscription on subscription.kind = told.kind and told.detail @> subscription.detail
+            returning 1)
+    select count(*) from woken;
 $$;
 
 CREATE FUNCTION public.armillary_findings() RETURNS TABLE(sweep text, severity text, open bigint)
