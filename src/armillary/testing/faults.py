@@ -30,6 +30,8 @@ ROUND = {
     ("fill", "database"): 1, ("fill", "store"): 1, ("fill", "cache"): 1, ("fill", "work"): 1,
     ("jump", "forwards"): 2, ("jump", "backwards"): 1,
 }  # fmt: skip
+# Seconds. What was due before the clock was set back waits as long again, and faults at what stands still prove nothing.
+JUMPS = {"forwards": (5.0, 60.0, 900.0), "backwards": (5.0, 20.0, 60.0)}
 LASTING = ("freeze", "slow", "refuse", "deaf", "fill")
 
 
@@ -50,5 +52,5 @@ def _fault(chance: random.Random, kind: str, target: str) -> Fault:
     if kind in LASTING:
         seconds = chance.uniform(*(LONG if chance.random() < 0.4 else SHORT))
     if kind == "jump":
-        seconds = chance.choice([5.0, 60.0, 900.0])
+        seconds = chance.choice(JUMPS[target])
     return Fault(kind, target, seconds, chance.uniform(0.2, 1.2))
