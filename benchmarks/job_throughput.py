@@ -110,14 +110,14 @@ class MissingError(Exception):
 
 
 def ours_http(jobs: int, queued: int = 0, history: int = 0) -> Figure:
-    """Two processes that lease, do nothing and report, over HTTP in batches: the engine without a runner."""
+    """Three processes that lease, do nothing and report, over HTTP in batches: the engine without a runner."""
     with instance(parent=folder()) as made:
         register(made, "noop", {"command": ["true"]})
         words = [sys.executable, __file__, "--worker", made.url, made.token]
         if queued or history:
             submit(made, 1, first=10**9)
             lengthen(made, queued, history)
-        return measure(made, jobs, [words, words])
+        return measure(made, jobs, [words] * 3)
 
 
 def ours_functions(jobs: int) -> Figure:
@@ -191,13 +191,13 @@ def lengthen(made: Instance, queued: int, history: int) -> None:
     made.connection.execute("vacuum analyze")
 
 
-def submit(made: Instance, jobs: int, first: int = 0) -> float:
+def submit(made: Instance, jobs: int, first: int = 0, pool: str = POOL) -> float:
     """Queue jobs that differ, in batches over HTTP; how many a second."""
     begun = time.perf_counter()
     with made.client() as client:
         for start in range(first, first + jobs, BATCH):
             numbers = range(start, min(start + BATCH, first + jobs))
-            client.submit_many([{"algorithm": "noop", "pool": POOL, "parameters": {"n": n}} for n in numbers])
+            client.submit_many([{"algorithm": "noop", "pool": pool, "parameters": {"n": n}} for n in numbers])
     return jobs / (time.perf_counter() - begun)
 
 

@@ -66,6 +66,7 @@ QUICK = [
     "--workers",
     "10",
 ]
+BUSY_POOL = "busy"
 HELD_SECONDS = 50
 FREE = Resources(1, 2**40, 2**40, math.inf)
 CAMPAIGN_JOBS, CAMPAIGN_WORKERS, DAY_SECONDS = 6_000_000, 1_000, 86_400
@@ -108,20 +109,23 @@ def fleet(idle: Sequence[int], busy: int, job_seconds: float, seconds: float, pr
             for size in idle:
                 new = enrol(made, size - len(known))
                 known += new
-                stack.enter_context(simulated(made.url, new, 0.0, arrived, late, stop))
+                stack.enter_context(simulated(made.url, new, 0.0, told(size), arrived, late, stop))
                 time.sleep(min(20.0, 1 + size / 500))
                 latencies = [probe(made, arrived) for _ in range(probes)]
                 said[f"{size} idle"] = summary(latencies)
                 print(f"{size:6,} idle workers: a job is leased after {said[f'{size} idle']}", flush=True)
-            working = enrol(made, busy)
-            stack.enter_context(simulated(made.url, working, job_seconds, arrived, late, stop))
+            # In a pool of their own, or the idle ones, who stand in line, would take their work.
+            with made.client() as client:
+                client.apply([{"kind": "pool", "id": BUSY_POOL, "provider": "none"}])
+            working = enrol(made, busy, BUSY_POOL)
+            every_seconds = told(len(known) + busy)
+            stack.enter_context(simulated(made.url, working, job_seconds, every_seconds, arrived, late, stop))
             said["busy"] = look_at(made, len(known), busy, job_seconds, seconds)
             stop.set()
             beats = list(itertools.chain.from_iterable(late.get(timeout=120) for _ in range(len(idle) + 1)))
-            told = pulse(len(known) + busy, timedelta(seconds=2), timedelta(seconds=15))
             said["heartbeats"] = summary(beats) | {
-                "number": len(beats), "every_seconds": told.every.total_seconds(),
-                "later than the next was due": sum(one > told.every.total_seconds() * 1e3 for one in beats),
+                "number": len(beats), "every_seconds": every_seconds,
+                "later than the next was due": sum(one > every_seconds * 1e3 for one in beats),
             }  # fmt: skip
             print(f"heartbeats, answered after they were due: {said['heartbeats']}", flush=True)
         lost = made.query("select count(*) from worker where state = 'gone'")[0]
@@ -130,13 +134,18 @@ def fleet(idle: Sequence[int], busy: int, job_seconds: float, seconds: float, pr
     return said
 
 
+def told(workers: int) -> float:
+    """How often a registration tells a worker to beat in a fleet of this size, in seconds."""
+    return pulse(workers, timedelta(seconds=2), timedelta(seconds=15)).every.total_seconds()
+
+
 def look_at(made: Instance, idle: int, busy: int, job_seconds: float, seconds: float) -> dict[str, Any]:
     """Keep the queue filled while the busy ones work; what they got done and what it cost."""
     from job_throughput import submit
 
-    wished = int(busy * (seconds + 30) / job_seconds)
-    submit(made, wished, first=1_000_000_000)
-    time.sleep(10)
+    wished = int(busy * (seconds + 60) / job_seconds)
+    submit(made, wished, first=1_000_000_000, pool=BUSY_POOL)
+    time.sleep(max(10.0, job_seconds))  # until each has its first job
     before, begun = made.cpu(), time.perf_counter()
     done = made.query("select count(*) from attempt where ended_at is not null")[0]
     time.sleep(seconds)
@@ -149,7 +158,7 @@ def look_at(made: Instance, idle: int, busy: int, job_seconds: float, seconds: f
     return said
 
 
-def enrol(made: Instance, number: int) -> list[tuple[str, str]]:
+def enrol(made: Instance, number: int, pool: str = POOL) -> list[tuple[str, str]]:
     """Register workers, in the database, as so many registrations over HTTP would only measure themselves."""
 
     async def do() -> list[tuple[str, str]]:
@@ -160,10 +169,10 @@ def enrol(made: Instance, number: int) -> list[tuple[str, str]]:
         for start in range(0, number, 500):
             async with database.transaction() as tx:
                 for _ in range(start, min(start + 500, number)):
-                    one = await workers.register(tx, OWNER, POOL, Arrival("simulated", 1, 1, capacity))
+                    one = await workers.register(tx, OWNER, pool, Arrival("simulated", 1, 1, capacity))
                     found.append((str(one.worker), one.token))
-                    told = timedelta(minutes=5)  # until its simulation has begun
-                    await workers.heartbeat(tx, one.worker, [], told, told)
+                    patience = timedelta(minutes=5)  # until its simulation has begun
+                    await workers.heartbeat(tx, one.worker, [], patience, patience)
         await database.close()
         return found
 
@@ -184,13 +193,15 @@ def simulated(
     url: str,
     known: Sequence[tuple[str, str]],
     job_seconds: float,
+    beat_seconds: float,
     arrived: "multiprocessing.Queue[float]",
     late: "multiprocessing.Queue[list[float]]",
     stop: Event,
 ) -> Iterator[None]:
     """Workers in a process of their own."""
     process = multiprocessing.Process(
-        target=lambda: asyncio.run(Simulation(url, job_seconds, arrived, stop).run(known, late)), daemon=True
+        target=lambda: asyncio.run(Simulation(url, job_seconds, beat_seconds, arrived, stop).run(known, late)),
+        daemon=True,
     )
     process.start()
     try:
@@ -204,9 +215,12 @@ def simulated(
 class Simulation:
     """Many workers in one event loop."""
 
-    def __init__(self, url: str, job_seconds: float, arrived: "multiprocessing.Queue[float]", stop: Event) -> None:
+    def __init__(
+        self, url: str, job_seconds: float, beat_seconds: float, arrived: "multiprocessing.Queue[float]", stop: Event
+    ) -> None:
         self._host = urlsplit(url)
         self._job_seconds = job_seconds
+        self._beat_seconds = beat_seconds
         self._arrived = arrived
         self._stop = stop
         self._late: list[float] = []
@@ -225,7 +239,7 @@ class Simulation:
         late.put(self._late)
 
     async def _worker(self, worker: str, token: str) -> None:
-        await asyncio.sleep(random.random() * 3)
+        await asyncio.sleep(random.random() * max(3.0, self._job_seconds))
         running: dict[str, dict[str, Any]] = {}
         loops = [self._lease(worker, token, running), self._beat(worker, token, running)]
         if self._job_seconds:
@@ -250,7 +264,7 @@ class Simulation:
                 del running[lease["job"]]
 
     async def _beat(self, worker: str, token: str, running: dict[str, dict[str, Any]]) -> None:
-        every = 2.0
+        every = self._beat_seconds
         due = time.monotonic() + random.random() * every
         while True:
             await asyncio.sleep(max(0.0, due - time.monotonic()))

@@ -360,7 +360,7 @@ async def test_a_pools_token_brings_workers_of_that_pool_until_it_is_revoked(fac
 
     answer = await face.json("DELETE", f"/api/pools/default/tokens/{made['id']}")
     assert answer["workers"] == [worker["worker"]]
-    await face.call("POST", f"/api/workers/{worker['worker']}/heartbeat", {}, token=worker["token"], status=404)
+    await face.call("POST", f"/api/workers/{worker['worker']}/heartbeat", {}, token=worker["token"], status=401)
     await face.call("POST", "/api/pools/default/workers", body, token=made["token"], status=401)
     job = await face.json("GET", f"/api/jobs/{lease['job']}")
     assert (job["state"], job["attempts"][0]["outcome"]) == ("queued", "lost")

@@ -11,9 +11,14 @@ from armillary.accounts.actor import Actor
 from armillary.accounts.permit import administer
 from armillary.base.errors import NotAllowed, NotAuthenticated
 from armillary.base.http import Web
+from armillary.base.wakes import TOKENS
 
 COOKIE = "armillary_session"
-REMEMBER_SECONDS = 5.0  # a revoked token may work for this long
+# For how long a token is believed without asking; that one was revoked is heard of at once, unless that word is lost. A worker that
+# is gone is refused whatever its token says, and thousands of workers ask all the time.
+REMEMBER_SECONDS = {"worker": 60.0}
+REMEMBER_OTHERS_SECONDS = 5.0
+MOST_REMEMBERED = 100_000
 
 router = APIRouter(tags=["accounts"])
 
@@ -46,14 +51,16 @@ async def _known(request: Request, web: Web) -> Actor:
             "This needs a token.",
             "Send `Authorization: Bearer <token>`; the owner's is in <home>/owner-token.",
         )
-    known: dict[str, tuple[float, Actor]] = request.app.state.known_tokens
-    until, actor = known.get(secret, (0.0, None))
-    if actor is None or until < time.monotonic():
+    known: dict[str, tuple[float, int, Actor]] = request.app.state.known_tokens
+    revocations = web.database.wakes.count(TOKENS)
+    until, count, actor = known.get(secret, (0.0, 0, None))
+    if actor is None or until < time.monotonic() or count != revocations:
         async with web.database.transaction() as tx:
             actor = await authenticate.authenticate(tx, secret)
-        if len(known) > 10_000:
+        if len(known) > MOST_REMEMBERED:
             known.clear()
-        known[secret] = (time.monotonic() + REMEMBER_SECONDS, actor)
+        seconds = REMEMBER_SECONDS.get(actor.kind, REMEMBER_OTHERS_SECONDS)
+        known[secret] = (time.monotonic() + seconds, revocations, actor)
     return actor
 
 

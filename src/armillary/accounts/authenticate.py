@@ -8,6 +8,7 @@ from armillary.accounts.actor import Actor
 from armillary.base.db import Row, Transaction
 from armillary.base.errors import NotAuthenticated
 from armillary.base.ids import new_id
+from armillary.base.wakes import TOKENS
 
 OWNER = "owner"
 OWNERS = "owners"
@@ -82,6 +83,7 @@ async def make_metrics_token(tx: Transaction, account: str) -> str:
     """The one token that reads the metrics; the one before is revoked."""
     secret = token.make()
     await store.revoke_purpose(tx, "metrics")
+    tx.wake(TOKENS)
     await store.insert_token(tx, token.digest(secret), account, "metrics", None)
     return secret
 
@@ -99,6 +101,7 @@ async def pool_tokens(tx: Transaction, pool: str) -> list[Row]:
 
 async def revoke_pool_token(tx: Transaction, pool: str, id_: UUID) -> list[UUID] | None:
     """Revoke it and those of its workers, whose ids are returned; None if it is not in force."""
+    tx.wake(TOKENS)
     return await store.revoke_pool_token(tx, pool, id_)
 
 

@@ -15,7 +15,8 @@ WORK = "armillary_work"  # wakes and rule wakes to claim
 QUEUE = "armillary_queue"  # jobs to lease
 COMMANDS = "armillary_commands"  # a worker is asked to stop or drain
 JOBS = "armillary_jobs"  # a job's state, progress or log changed
-CHANNELS = (WORK, QUEUE, COMMANDS, JOBS)
+TOKENS = "armillary_tokens"  # one was revoked
+CHANNELS = (WORK, QUEUE, COMMANDS, JOBS, TOKENS)
 
 COALESCE_SECONDS = 0.005
 POLL_SECONDS = 1.0

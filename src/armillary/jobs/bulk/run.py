@@ -11,7 +11,7 @@ from armillary.accounts.permit import permit
 from armillary.base.db import Transaction
 from armillary.base.errors import NotFound, TransientError
 from armillary.base.ids import new_id
-from armillary.base.wakes import CHANNELS
+from armillary.base.wakes import COMMANDS, JOBS, QUEUE, WORK
 from armillary.granules import find
 from armillary.jobs import depend
 from armillary.jobs.bulk import store
@@ -43,7 +43,7 @@ async def perform(tx: Transaction, actor: Actor, request: Request) -> Operation:
     said = f": {request.reason}" if request.reason else ""
     await _change(tx, operation, request, f"{actor.account} {_DONE[request.verb]} (operation {operation}{said}).")
     await store.announce(tx, operation, _KINDS[request.verb], actor.account)
-    for channel in CHANNELS:
+    for channel in (COMMANDS, JOBS, QUEUE, WORK):
         tx.wake(channel)
     return await store.get(tx, operation)
 
