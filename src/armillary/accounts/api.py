@@ -14,9 +14,9 @@ from armillary.base.http import Web
 from armillary.base.wakes import TOKENS
 
 COOKIE = "armillary_session"
-# For how long a token is believed without asking; that one was revoked is heard of at once, unless that word is lost. A worker that
-# is gone is refused whatever its token says, and thousands of workers ask all the time.
-REMEMBER_SECONDS = {"worker": 60.0}
+# For how long a token is believed without asking; that one was revoked is heard of at once. A worker that is gone is refused
+# whatever its token says, and thousands of workers ask once a minute each: often enough to be remembered between.
+REMEMBER_SECONDS = {"worker": 600.0}
 REMEMBER_OTHERS_SECONDS = 5.0
 MOST_REMEMBERED = 100_000
 

@@ -74,11 +74,19 @@ class Wakes:
                     while True:
                         await self._to_send.wait()
                         self._to_send.clear()
-                        channels, self._outgoing = self._outgoing, set()
-                        for channel in channels:
-                            await connection.execute(sql.SQL("notify {}").format(sql.Identifier(channel)))
+                        await self._notify(connection)
                         await asyncio.sleep(COALESCE_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _notify(self, connection: psycopg.AsyncConnection) -> None:
+        channels, self._outgoing = self._outgoing, set()
+        try:
+            for channel in channels:
+                await connection.execute(sql.SQL("notify {}").format(sql.Identifier(channel)))
+        except psycopg.OperationalError:
+            self._outgoing |= channels
+            self._to_send.set()
+            raise
 
     async def _listen(self) -> None:
         while True:
@@ -86,6 +94,8 @@ class Wakes:
                 async with await psycopg.AsyncConnection.connect(self._dsn, autocommit=True) as connection:
                     for channel in CHANNELS:
                         await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+                    for channel in CHANNELS:  # what was said while nobody listened is lost
+                        self._wake_here(channel)
                     async for notice in connection.notifies():
                         if notice.pid != self._own_pid:
                             self._wake_here(notice.channel)
