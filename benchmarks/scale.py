@@ -15,6 +15,7 @@ and statements that the server runs for each call, with the database's clock mov
 import argparse
 import asyncio
 import contextlib
+import gc
 import heapq
 import itertools
 import json
@@ -26,7 +27,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -46,6 +47,7 @@ from armillary.jobs.queue import Beat
 from armillary.jobs.submit import submit_many
 from armillary.pools import worker as workers
 from armillary.pools.pool import Arrival, pulse
+from armillary.runner.session import HELD_SECONDS, spread
 from armillary.testing.world import OWNER, World, algorithm
 
 ONE = {"cpu": 0.01, "memory_bytes": 32 << 20, "disk_bytes": 32 << 20}
@@ -67,7 +69,7 @@ QUICK = [
     "10",
 ]
 BUSY_POOL = "busy"
-HELD_SECONDS = 50
+ARRIVING = 400  # workers a second
 FREE = Resources(1, 2**40, 2**40, math.inf)
 CAMPAIGN_JOBS, CAMPAIGN_WORKERS, DAY_SECONDS = 6_000_000, 1_000, 86_400
 
@@ -110,7 +112,7 @@ def fleet(idle: Sequence[int], busy: int, job_seconds: float, seconds: float, pr
                 new = enrol(made, size - len(known))
                 known += new
                 stack.enter_context(simulated(made.url, new, 0.0, told(size), arrived, late, stop))
-                time.sleep(min(20.0, 1 + size / 500))
+                time.sleep(1 + len(new) / ARRIVING)
                 latencies = [probe(made, arrived) for _ in range(probes)]
                 said[f"{size} idle"] = summary(latencies)
                 print(f"{size:6,} idle workers: a job is leased after {said[f'{size} idle']}", flush=True)
@@ -200,7 +202,7 @@ def simulated(
 ) -> Iterator[None]:
     """Workers in a process of their own."""
     process = multiprocessing.Process(
-        target=lambda: asyncio.run(Simulation(url, job_seconds, beat_seconds, arrived, stop).run(known, late)),
+        target=lambda: simulate(Simulation(url, job_seconds, beat_seconds, arrived, stop).run(known, late)),
         daemon=True,
     )
     process.start()
@@ -210,6 +212,12 @@ def simulated(
         stop.set()
         process.join(10)
         process.kill()
+
+
+def simulate(workers: Coroutine[Any, Any, None]) -> None:
+    """Run them; a pause of their process for its garbage would be measured as one of the server."""
+    gc.disable()
+    asyncio.run(workers)
 
 
 class Simulation:
@@ -230,7 +238,8 @@ class Simulation:
         """Until told to stop; then says by how many milliseconds each heartbeat was late."""
         for _ in range(min(32, len(known))):
             self._beating.put_nowait(Line(self._host.hostname or "", self._host.port or 80))
-        tasks = [asyncio.create_task(self._worker(*one)) for one in known]
+        arriving_seconds = max(self._job_seconds, len(known) / ARRIVING)
+        tasks = [asyncio.create_task(self._worker(*one, arriving_seconds)) for one in known]
         while not self._stop.is_set():
             await asyncio.sleep(0.1)
         for task in tasks:
@@ -238,8 +247,8 @@ class Simulation:
         await asyncio.gather(*tasks, return_exceptions=True)
         late.put(self._late)
 
-    async def _worker(self, worker: str, token: str) -> None:
-        await asyncio.sleep(random.random() * max(3.0, self._job_seconds))
+    async def _worker(self, worker: str, token: str, within_seconds: float) -> None:
+        await asyncio.sleep(random.random() * within_seconds)
         running: dict[str, dict[str, Any]] = {}
         loops = [self._lease(worker, token, running), self._beat(worker, token, running)]
         if self._job_seconds:
@@ -250,8 +259,8 @@ class Simulation:
 
     async def _lease(self, worker: str, token: str, running: dict[str, dict[str, Any]]) -> None:
         line = Line(self._host.hostname or "", self._host.port or 80)
-        body = {"free": ONE, "count": 1, "wait_seconds": HELD_SECONDS}
         while True:
+            body = {"free": ONE, "count": 1, "wait_seconds": spread(HELD_SECONDS)}
             answer = await line.post(f"/api/workers/{worker}/lease", token, body)
             for lease in answer["leases"]:
                 key = {"job": lease["job"], "lease": lease["lease"]}
@@ -275,12 +284,12 @@ class Simulation:
             finally:
                 self._beating.put_nowait(line)
             self._late.append((time.monotonic() - due) * 1000)
-            due = max(due + every, time.monotonic())
+            due = max(due + spread(every), time.monotonic())
 
     async def _listen(self, worker: str, token: str) -> None:
         line = Line(self._host.hostname or "", self._host.port or 80)
         while True:
-            await line.post(f"/api/workers/{worker}/commands", token, {"wait_seconds": HELD_SECONDS})
+            await line.post(f"/api/workers/{worker}/commands", token, {"wait_seconds": spread(HELD_SECONDS)})
 
 
 class Line:

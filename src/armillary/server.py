@@ -21,6 +21,7 @@ from armillary.base import history, home, log, postgres, servers
 from armillary.base.clock import utc_now
 from armillary.base.db import Database
 from armillary.base.errors import TransientError
+from armillary.base.garbage import Garbage
 from armillary.base.http import Context
 from armillary.base.ids import new_id
 from armillary.base.links import Links
@@ -123,6 +124,7 @@ class Server:
         loop = self._loops.add
         loop("beat", self._beat, servers.BEAT.total_seconds())
         loop("tell", self._tell, TELL_SECONDS)
+        loop("garbage", Garbage().turn, TICK_SECONDS)
         if self.settings.database.dsn is None:
             loop("database", self._revive, TICK_SECONDS)
         if "reactor" in self.roles:

@@ -29,7 +29,7 @@ from armillary.runner.notice import Source, watch
 from armillary.runner.report import Report
 from armillary.runner.run import Orders, Workplace, run
 from armillary.runner.runtime import Why
-from armillary.runner.session import GoneError, Patience, Registration, Session, fetch_through, register
+from armillary.runner.session import GoneError, Patience, Registration, Session, fetch_through, register, spread
 from armillary.runner.slots import Devices, Pace, Streak, Wish, wish
 from armillary.runner.verdict import Verdict
 
@@ -281,7 +281,7 @@ class Worker:
 
     def _beat(self, session: Session) -> None:
         """Say what runs: regularly, and soon after there is news."""
-        due = time.monotonic() + session.heartbeat_seconds
+        due = time.monotonic() + spread(session.heartbeat_seconds)
         self._obey(session.heartbeat(self._beats(session), self._leaving, self._machine.news()), session)
         time.sleep(min(NEWS_SECONDS, session.heartbeat_seconds))
         self._news.wait(max(0.0, due - time.monotonic()))
