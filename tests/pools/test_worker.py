@@ -108,6 +108,58 @@ async def test_a_worker_of_a_large_fleet_may_be_silent_for_as_long_as_it_was_tol
     assert await expire(world) == [slow.worker_id]
 
 
+async def test_a_worker_that_hung_up_is_gone_unless_it_is_heard_of_soon(world, clock):
+    dead, alive = await world.worker(), await world.worker()
+    await reach(world, clock, 20, [dead, alive])
+    await world.submit(await world.granule("a"))
+    (lease,) = await world.lease(dead)
+    await do(world, workers.hung_up, dead.worker_id)
+    # What it had sent before is no sign of life.
+    assert await world.lease(dead) == []
+    await reach(world, clock, 6, [alive])
+    assert await expire(world) == []
+    await reach(world, clock, 1, [alive])
+    assert await expire(world) == [dead.worker_id]
+    assert "hung up" in (await world.job(lease.job_id)).reason
+
+
+async def test_a_worker_that_lost_its_line_and_beats_is_alive(world, clock):
+    worker, other = await world.worker(), await world.worker()
+    await reach(world, clock, 20, [worker, other])
+    await do(world, workers.hung_up, worker.worker_id)
+    await reach(world, clock, 3, [other])
+    await reach(world, clock, 1, [worker])
+    await reach(world, clock, 10, [other])
+    assert await expire(world) == []
+    await reach(world, clock, 6, [other])
+    assert await expire(world) == [worker.worker_id]  # silent for all of 15 s
+
+
+async def test_nobody_is_gone_for_having_hung_up_when_all_lines_broke(world, clock):
+    """As when a proxy is started anew: the first that is back says nothing about the others."""
+    async with world.database.transaction() as tx:
+        await tx.execute("""insert into pool (id, spec, "group") values ('other', '{"id": "other"}', 'owners')""")
+    first, second, elsewhere = await world.worker(), await world.worker(), await world.worker(pool="other")
+    await reach(world, clock, 20, [first, second, elsewhere])
+    for worker in first, second:
+        await do(world, workers.hung_up, worker.worker_id)
+    await reach(world, clock, 10, [elsewhere])
+    assert await expire(world) == []
+    await reach(world, clock, 1, [first, elsewhere])
+    assert await expire(world) == []
+    await reach(world, clock, 5, [first, elsewhere])
+    assert await expire(world) == [second.worker_id]
+
+
+async def test_nobody_is_gone_for_having_hung_up_while_we_were_away(world, clock):
+    worker, other = await world.worker(), await world.worker()
+    await reach(world, clock, 20, [worker, other])
+    await do(world, workers.hung_up, worker.worker_id)
+    clock.advance(timedelta(minutes=1))
+    await reach(world, clock, 10, [other])
+    assert await expire(world) == []
+
+
 async def test_no_lease_expires_until_we_have_been_reachable_for_a_whole_time_to_live(world, clock):
     worker = await world.worker()
     await world.submit(await world.granule("a"))

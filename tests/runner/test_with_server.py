@@ -46,8 +46,9 @@ def _algorithm(id: str, code: str, **more: Any) -> Json:  # noqa: A002
 class Instance:
     """A server of its own, with a pool that starts no workers: the test starts the runners."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, time_to_live: str = "3s") -> None:
         self.home = home
+        self.time_to_live = time_to_live
         self.process: subprocess.Popen[bytes] | None = None
         self.runners: list[subprocess.Popen[bytes]] = []
         self.start()
@@ -58,7 +59,7 @@ class Instance:
     def start(self, port: str = "0") -> None:
         (self.home / "run" / "server.json").unlink(missing_ok=True)
         words = ["-m", "armillary.serve", "--home", str(self.home), "--port", port]
-        settings = {"ARMILLARY_POOLS__TIME_TO_LIVE": "3s", "ARMILLARY_POOLS__HEARTBEAT": "0.5s"}
+        settings = {"ARMILLARY_POOLS__TIME_TO_LIVE": self.time_to_live, "ARMILLARY_POOLS__HEARTBEAT": "0.5s"}
         log = (self.home / "server.log").open("ab")
         self.process = subprocess.Popen([sys.executable, *words], env=os.environ | settings, stdout=log, stderr=log)
         self.wait(lambda: (self.home / "run" / "server.json").exists(), self.process)
@@ -303,6 +304,23 @@ def test_a_killed_runner_s_job_is_published_once_by_another(instance: Instance, 
     outcomes = [attempt["outcome"] for attempt in ended["attempts"]]
     assert sorted(outcomes) == (["succeeded"] if point == "runner.after-finish" else ["lost", "succeeded"])
     assert instance.client.granule("product", f"{scene}-copy")["revision"] == 1
+
+
+def test_a_killed_runner_is_told_by_its_line_before_its_silence_is_long(tmp_path: Path) -> None:
+    patient = Instance(tmp_path, time_to_live="9s")
+    try:
+        long = _algorithm("long", "echo up; sleep 100", inputs={}, outputs={})
+        patient.client.apply([{"kind": "pool", "id": "test", "provider": "none"}, long])
+        killed = patient.runner()
+        job = str(patient.client.submit({"algorithm": "long", "pool": "test"})["job"]["id"])
+        patient.wait(lambda: patient.log(job) == b"up\n")
+        patient.runner()
+        patient.wait(lambda: len(patient.client.call("GET", "/api/pools/test")["workers"]) == 2)
+        killed.kill()
+        patient.wait(lambda: len(patient.client.job(job)["attempts"]) == 2)
+        assert "hung up" in patient.client.job(job)["attempts"][0]["reason"]
+    finally:
+        patient.close()
 
 
 def test_many_jobs_run_once_each(instance: Instance, scene: str) -> None:

@@ -1,10 +1,12 @@
 """The HTTP face of pools and of their workers. No database connection is held while a poll waits."""
 
+import asyncio
 import base64
 import binascii
+import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
 from functools import cache, partial
 from typing import Annotated, Any, Literal
@@ -21,7 +23,7 @@ from armillary.accounts.permit import permit
 from armillary.algorithms.algorithm import ErrorClass, Resources
 from armillary.base.clock import iso
 from armillary.base.db import Row, Transaction
-from armillary.base.errors import ArmillaryError, NotAllowed, NotFound, UsageError
+from armillary.base.errors import ArmillaryError, NotAllowed, NotFound, TransientError, UsageError
 from armillary.base.http import Context, Web, Wire
 from armillary.base.links import file_path
 from armillary.base.wakes import COMMANDS
@@ -435,14 +437,19 @@ async def heartbeat(web: Web, actor: SignedIn, worker: UUID, body: BeatWire, req
 async def commands(web: Web, actor: SignedIn, worker: UUID, body: WaitWire, request: Request) -> dict[str, Any]:
     """What the worker is to do, held until there is something."""
     _own(actor, worker)
-    deadline = time.monotonic() + min(body.wait_seconds, LONGEST_WAIT_SECONDS)
+    async with _listening(request, web, worker):
+        return _commands(await _held_commands(request, web, worker, min(body.wait_seconds, LONGEST_WAIT_SECONDS)))
+
+
+async def _held_commands(request: Request, web: Context, worker: UUID, seconds: float) -> Commands:
+    deadline = time.monotonic() + seconds
     while True:
         since = web.database.wakes.count(COMMANDS)
         async with web.database.transaction() as tx:
             found = await workers.commands(tx, worker)
         left = deadline - time.monotonic()
         if found.stop or found.drain or left <= 0:
-            return _commands(found)
+            return found
         # A lost wake is caught by the heartbeat, which carries the same commands: no polling here.
         while left > 0:
             await web.database.wakes.wait(COMMANDS, since, left)
@@ -532,6 +539,24 @@ def _waiting(request: Request, web: Context) -> Waiting:
         state.waiting = Waiting(web.database.wakes)
     waiting: Waiting = state.waiting
     return waiting
+
+
+@contextlib.asynccontextmanager
+async def _listening(request: Request, web: Context, worker: UUID) -> AsyncIterator[None]:
+    """Whoever dies hangs up, as its machine closes what it had open; who is frozen or cut off does not."""
+
+    async def note() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        with contextlib.suppress(TransientError):
+            async with web.database.transaction() as tx:
+                await workers.hung_up(tx, worker)
+
+    noting = asyncio.create_task(note())
+    try:
+        yield
+    finally:
+        noting.cancel()
 
 
 async def _commanded(request: Request, web: Context, worker: UUID, count: int) -> bool:

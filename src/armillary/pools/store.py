@@ -82,17 +82,24 @@ async def heard(
 ) -> None:
     """The worker was heard of: written once a second, or if anything else is new. `is_idle` if it said so.
 
-    `silent_after`: how long it may be silent from now on.
+    `silent_after`: how long it may be silent from now on, said with a heartbeat. Of a worker that hung up nothing else counts,
+    as it may have been on its way.
     """
     await tx.execute(
         """update worker set beat_at = armillary_now(), silent_after = coalesce(%(silent_after)s, silent_after),
                idle_since = case when %(idle)s then coalesce(idle_since, armillary_now())
                                  when not %(idle)s then null else idle_since end
            where id = %(worker)s and state <> 'gone'
-               and (beat_at < armillary_now() - interval '1 second' or silent_after <> %(silent_after)s
-                    or %(idle)s <> (idle_since is not null))""",
+               and case when beat_at <= hung_up_at then %(silent_after)s::interval is not null
+                        else beat_at < armillary_now() - interval '1 second' or silent_after <> %(silent_after)s
+                             or %(idle)s <> (idle_since is not null) end""",
         {"worker": worker, "idle": is_idle, "silent_after": silent_after},
     )
+
+
+async def hung_up(tx: Transaction, worker: UUID) -> None:
+    """The worker's line was closed from its side."""
+    await tx.execute("update worker set hung_up_at = armillary_now() where id = %s and state <> 'gone'", [worker])
 
 
 async def lock_conduct(tx: Transaction, worker: UUID) -> Row:
@@ -230,17 +237,30 @@ async def set_lost(tx: Transaction, workers: Sequence[UUID], held: Mapping[UUID,
     )
 
 
-async def silent(tx: Transaction, time_to_live: timedelta, gap: timedelta) -> list[UUID]:
-    """Workers not heard of for a time to live, during all of which they could have reached us; locked."""
+async def silent(tx: Transaction, time_to_live: timedelta, gap: timedelta) -> list[tuple[UUID, bool]]:
+    """Workers that are dead, and whether they had hung up; locked.
+
+    Not heard of for a time to live, during all of which they could have reached us. Or for a good third of it (a beat and
+    somewhat more) since they hung up, if the way to us is open: others of their pool beat meanwhile, who have not hung up
+    lately. A proxy that goes takes many lines with it and no worker.
+    """
     rows = await tx.rows(
-        """select worker.id from worker, reachable
-           where worker.state <> 'gone' and worker.beat_at < armillary_now() - greatest(%(ttl)s, worker.silent_after)
-               and reachable.since < armillary_now() - greatest(%(ttl)s, worker.silent_after)
-               and reachable.beat_at >= armillary_now() - %(gap)s
+        """with known as (select *, greatest(%(ttl)s, silent_after) as patience from worker where state <> 'gone'),
+               witness as (
+                   select pool, max(beat_at) as beat_at from known
+                   where hung_up_at is null or hung_up_at < armillary_now() - greatest(interval '1 minute', patience)
+                   group by pool)
+           select worker.id, worker.beat_at >= armillary_now() - patience as has_hung_up
+           from reachable, worker join known using (id) left join witness on witness.pool = worker.pool
+           where reachable.since < armillary_now() - patience and reachable.beat_at >= armillary_now() - %(gap)s
+               and (worker.beat_at < armillary_now() - patience
+                    or (worker.beat_at <= worker.hung_up_at and witness.beat_at > worker.hung_up_at
+                        and worker.hung_up_at < armillary_now() - patience / 3 - %(ttl)s / 10))
+               and worker.state <> 'gone'
            order by worker.id for update of worker skip locked""",
         {"ttl": time_to_live, "gap": gap},
     )
-    return [row["id"] for row in rows]
+    return [(row["id"], row["has_hung_up"]) for row in rows]
 
 
 async def alive(tx: Transaction) -> int:

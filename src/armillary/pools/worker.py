@@ -115,6 +115,11 @@ async def heartbeat(
     return Commands(orders.stop, orders.gone, row["state"] == "draining")
 
 
+async def hung_up(tx: Transaction, worker: UUID) -> None:
+    """Its line was closed from its side: it has died, unless it beats soon."""
+    await store.hung_up(tx, worker)
+
+
 async def commands(tx: Transaction, worker: UUID) -> Commands:
     """What the worker is to do, without waiting."""
     row = await store.state(tx, worker)
@@ -169,13 +174,18 @@ async def expire(tx: Transaction, time_to_live: timedelta) -> list[UUID]:
     worker looks silent.
     """
     silent = await store.silent(tx, time_to_live, gap(time_to_live))
-    if silent:
-        await end(tx, silent, f"It was not heard of for {time_to_live.total_seconds():g} s or longer.")
+    reasons = {
+        True: "It hung up, and was not heard of any more.",
+        False: f"It was not heard of for {time_to_live.total_seconds():g} s or longer.",
+    }
+    for has_hung_up, reason in reasons.items():
+        if ended := [worker for worker, so in silent if so is has_hung_up]:
+            await end(tx, ended, reason)
     # A lease that was given while its worker was being declared gone.
     left = await store.gone_among(tx, await queue.holders(tx))
     if left:
         await queue.lose(tx, left, "Its worker was lost.")
-    return silent
+    return [worker for worker, _ in silent]
 
 
 async def _mark_gone(tx: Transaction, workers: Sequence[UUID], reason: str) -> list[UUID]:

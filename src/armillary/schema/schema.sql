@@ -660,6 +660,7 @@ CREATE TABLE public.worker (
     trial_at timestamp with time zone,
     ends_at timestamp with time zone,
     lost_jobs integer,
+    hung_up_at timestamp with time zone,
     CONSTRAINT worker_state_check CHECK ((state = ANY (ARRAY['live'::text, 'draining'::text, 'quarantined'::text, 'gone'::text])))
 )
 WITH (fillfactor='50');
