@@ -245,7 +245,9 @@ async def silent(tx: Transaction, time_to_live: timedelta, gap: timedelta) -> li
     lately. A proxy that goes takes many lines with it and no worker.
     """
     rows = await tx.rows(
-        """with known as (select *, greatest(%(ttl)s, silent_after) as patience from worker where state <> 'gone'),
+        """with known as (
+                   select id, pool, beat_at, hung_up_at, greatest(%(ttl)s, silent_after) as patience
+                   from worker where state <> 'gone'),
                witness as (
                    select pool, max(beat_at) as beat_at from known
                    where hung_up_at is null or hung_up_at < armillary_now() - greatest(interval '1 minute', patience)
