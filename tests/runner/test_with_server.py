@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
+from armillary.base import postgres
 from armillary.base.clock import parse
 from armillary.client import auth
 from armillary.client.client import Client
@@ -316,6 +318,10 @@ def test_a_killed_runner_is_told_by_its_line_before_its_silence_is_long(tmp_path
         patient.wait(lambda: patient.log(job) == b"up\n")
         patient.runner()
         patient.wait(lambda: len(patient.client.call("GET", "/api/pools/test")["workers"]) == 2)
+        with psycopg.connect(postgres.dsn(patient.home), autocommit=True) as database:
+            # No lease expires before.
+            reached = "select since < now() - interval '9 s' from reachable"
+            patient.wait(lambda: database.execute(reached).fetchone() == (True,))
         killed.kill()
         patient.wait(lambda: len(patient.client.job(job)["attempts"]) == 2)
         assert "hung up" in patient.client.job(job)["attempts"][0]["reason"]
