@@ -46,6 +46,16 @@ async def test_what_is_leased_fits_together_into_what_is_free(world):
     assert len(await world.lease(worker, count=2)) == 2
 
 
+async def test_jobs_that_will_run_in_turn_fit_each_by_itself(world):
+    await world.algorithm(algorithm("large", resources={"cpu": 64, "memory": "1GiB", "disk": "1GiB"}))
+    await jobs(world, 9, algorithm="large")
+    small = await jobs(world, *[0] * 6)
+    worker = await world.worker()
+    leases = await world.lease(worker, count=5, free=Resources(2.5, 2**30, 2**30), in_turn=True)
+    assert [lease.job_id for lease in leases] == small[:5]
+    assert await world.lease(worker, count=5, free=Resources(0.5, 2**40, 2**40), in_turn=True) == []
+
+
 @pytest.mark.parametrize("cpu", [0.01, 0.05, 0.1, 0.3, 0.7])
 async def test_a_fraction_of_a_processor_fits_into_exactly_as_much(world, cpu):
     await world.algorithm(algorithm("small", resources={"cpu": cpu, "memory": "1MiB", "disk": "1MiB"}))

@@ -31,6 +31,7 @@ from armillary.runner.equipment import Equipment
 from armillary.runner.family import Family
 from armillary.runner.fetch import Fetcher
 from armillary.runner.function import FunctionRuntime
+from armillary.runner.jobfolder import JobFolders
 from armillary.runner.keep import Folder
 from armillary.runner.lease import Lease, read_lease
 from armillary.runner.run import Orders, Workplace, run
@@ -191,7 +192,7 @@ class Bench:
         self.uploader = Uploader(self.client)
         self.functions = FunctionRuntime(self.family, patience_seconds=60)
         self.workplace = Workplace(
-            folder=folder / "work",
+            folders=JobFolders(folder / "work"),
             cache=self.cache,
             environments=Environments(
                 folder / "cache", self.cache, self.family, fetch_image=equipment.fetch_image(self.family)

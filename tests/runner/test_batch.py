@@ -31,6 +31,21 @@ def test_what_comes_during_a_call_makes_up_the_next() -> None:
     assert sizes == [1, 10, 10, 4]
 
 
+def test_an_answer_need_not_be_waited_for() -> None:
+    go_on = threading.Event()
+
+    def negate(numbers: Sequence[int]) -> list[int]:
+        go_on.wait(10)
+        return [-number for number in numbers]
+
+    batch = Batch(negate, 10)
+    answers = [batch.later(number) for number in range(3)]
+    assert not any(answer.done() for answer in answers)
+    go_on.set()
+    assert [answer.result(10) for answer in answers] == [0, -1, -2]
+    assert batch(3) == -3
+
+
 def test_a_failure_reaches_everybody_in_the_batch_and_nobody_after() -> None:
     def fail_on_negative(numbers: Sequence[int]) -> list[int]:
         if min(numbers) < 0:

@@ -141,7 +141,7 @@ def test_a_job_over_its_memory_dies_alone(held_bench: Bench, jobs: Any, enforcem
     neighbour.start()
     assert up.wait(30)
     report = held_bench.run(jobs.script(code, memory_bytes=64 << 20))
-    (held_bench.workplace.folder / f"{modest['job']}-1" / "go").touch()
+    (held_bench.workplace.folders.parent / f"{modest['job']}-1" / "go").touch()
     neighbour.join(30)
     assert (report["outcome"], report["error_class"]) == ("failed", "out of memory")
     assert "granted 64" in report["reason"]

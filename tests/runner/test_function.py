@@ -50,6 +50,17 @@ def test_each_job_is_a_child_of_its_own_and_imports_nothing(call, bench) -> None
     assert bench.log() == b"call 1\n"
 
 
+def test_what_the_parent_imported_is_not_looked_at_by_the_collectors_of_its_children(call) -> None:
+    code = """
+        import gc, json
+        def main(job):
+            json.dump({"frozen": gc.get_freeze_count(), "enabled": gc.isenabled()}, open("result.json", "w"))
+    """
+    found = call(code)["result"]
+    assert found["frozen"] > 1000
+    assert found["enabled"]
+
+
 def test_a_child_runs_job_after_job_where_the_algorithm_allows_it(call, bench) -> None:
     first, second = call(COUNT, reuse=True)["result"], call(COUNT, reuse=True)["result"]
     assert first["pid"] == second["pid"]

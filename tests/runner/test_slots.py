@@ -31,8 +31,15 @@ def test_long_jobs_are_never_taken_ahead() -> None:
 
 def test_short_jobs_are_taken_ahead_even_when_all_is_busy() -> None:
     full = Capacity(0, 0, 0)
-    assert wish(WHOLE, full, 0, 0, Pace(0.01, 100)).count > 10
+    assert wish(WHOLE, full, 0, 0, Pace(0.01, 100)) == Wish(26, WHOLE, in_turn=True)
     assert wish(WHOLE, full, 30, 0, Pace(0.01, 100)).count == 0
+
+
+def test_once_none_has_ended_for_a_while_what_runs_may_be_long_and_none_is_taken_ahead() -> None:
+    full = Capacity(0, 0, 0)
+    assert wish(WHOLE, full, 0, 0, Pace(0.01, 3.9)).count == 0
+    assert wish(WHOLE, full, 0, 0, Pace(0.01, 4.1)).count == 2
+    assert not wish(WHOLE, WHOLE, 0, 0, Pace(0.01, 3.9)).in_turn
 
 
 BROKEN = Verdict("failed", ErrorClass.INFRASTRUCTURE, "Read-only file system")

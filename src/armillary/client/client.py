@@ -365,9 +365,9 @@ class Client:
         """Become a worker of a pool: its id and a token of its own."""
         return dict(self.call("POST", f"/api/pools/{segment(pool)}/workers", body=worker, once=True))
 
-    def lease(self, worker: str, free: Json, count: int, wait_seconds: float) -> Json:
+    def lease(self, worker: str, free: Json, count: int, wait_seconds: float, *, in_turn: bool = False) -> Json:
         """Jobs to run; held until there are some. Not repeated: what a lost answer held is given to others in time."""
-        body = {"free": free, "count": count, "wait_seconds": wait_seconds}
+        body = {"free": free, "count": count, "in_turn": in_turn, "wait_seconds": wait_seconds}
         return dict(self.call("POST", f"/api/workers/{worker}/lease", body=body, once=True, held_seconds=wait_seconds))
 
     def heartbeat(self, worker: str, running: Sequence[Json], leaving: str = "", machine: Json | None = None) -> Json:

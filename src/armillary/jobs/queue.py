@@ -115,13 +115,24 @@ class Share:
 
 
 async def lease(
-    tx: Transaction, worker_id: UUID, host: str, pool: str, free: Resources, count: int, price: Price | None = None
+    tx: Transaction,
+    worker_id: UUID,
+    host: str,
+    pool: str,
+    free: Resources,
+    count: int,
+    price: Price | None = None,
+    *,
+    in_turn: bool = False,
 ) -> list[Lease]:
-    """Give the worker up to `count` jobs that together fit into what it has free; the caller has locked the worker."""
+    """Give the worker up to `count` jobs that together fit into what it has free; the caller has locked the worker.
+
+    `in_turn`: each fits by itself, as the worker will run them one after another.
+    """
     size = price.size if price else NOTHING
     costs = {"price": price and price.per_hour, "all_cpu": size.cpu, "all_gpu": size.gpu}
     costs |= {"all_memory": size.memory_bytes, "all_disk": size.disk_bytes}
-    rows = await store.lease(tx, worker_id, host, pool, free, min(count, MAX_LEASES), costs)
+    rows = await store.lease(tx, worker_id, host, pool, free, min(count, MAX_LEASES), costs, in_turn=in_turn)
     if not rows:
         return []
     tx.wake(JOBS)

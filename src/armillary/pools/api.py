@@ -80,6 +80,7 @@ class LeaseWire(Wire):
 
     free: FreeWire
     count: int = Field(1, ge=1, le=MAX_BATCH)
+    in_turn: bool = False  # they need not fit beside each other: short jobs, taken ahead
     wait_seconds: float = Field(0, ge=0)
 
 
@@ -398,7 +399,7 @@ async def lease(web: Web, actor: SignedIn, worker: UUID, body: LeaseWire, reques
         if await request.is_disconnected():
             return [], False
         async with web.database.transaction() as tx:
-            found = await workers.lease(tx, worker, free, body.count)
+            found = await workers.lease(tx, worker, free, body.count, in_turn=body.in_turn)
         if found is None:
             return BARRED
         leases, is_draining = found

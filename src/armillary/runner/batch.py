@@ -25,17 +25,21 @@ class Batch(Generic[Q, A]):
 
     def __call__(self, question: Q) -> A:
         """Ask, and wait for the answer."""
+        return self.later(question).result()
+
+    def later(self, question: Q) -> "Future[A]":
+        """Ask, and go on."""
         answer: Future[A] = Future()
         with self._lock:
             self._waiting.append((question, answer))
-            leads = not self._is_under_way
+            begins = not self._is_under_way
             self._is_under_way = True
-        if leads:
-            self._work(answer)
-        return answer.result()
+        if begins:
+            threading.Thread(target=self._work, name="batch", daemon=True).start()
+        return answer
 
-    def _work(self, own: "Future[A]") -> None:
-        """Send batches until nothing waits; the thread that found nobody at work does it for all."""
+    def _work(self) -> None:
+        """Send batches until nothing waits."""
         while True:
             if (early := self._next_at - time.monotonic()) > 0:
                 time.sleep(early)
@@ -43,11 +47,6 @@ class Batch(Generic[Q, A]):
                 batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
                 if not batch:
                     self._is_under_way = False
-                    return
-                if own.done():
-                    # This thread has its answer and a job to go on with: whoever waits first takes over.
-                    self._waiting = batch + self._waiting
-                    threading.Thread(target=self._work, args=(batch[0][1],), daemon=True).start()
                     return
             self._next_at = time.monotonic() + self._pace_seconds
             self._send(batch)

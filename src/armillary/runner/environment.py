@@ -265,16 +265,20 @@ def variables(lease: Lease, prepared: Prepared, folder: Path, own: Mapping[str, 
     be one of them. Of Armillary's own they see none.
     """
     path = os.pathsep.join([*map(str, prepared.path), "/usr/local/bin", "/usr/bin", "/bin"])
-    passed = {
-        name: value
-        for name, value in own.items()
-        if prepared.is_built_in and (not name.startswith("ARMILLARY_") or name.startswith("ARMILLARY_CRASH"))
-    }
+    passed = _passed_on(own) if prepared.is_built_in else {}
     kept = {name: own[name] for name in ("TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE") if name in own}
     set_here = always_set(lease.limits, folder, mark=folder) | {"PATH": path, "PYTHONNOUSERSITE": "1"}
     if prepared.python_path:
         set_here["PYTHONPATH"] = os.pathsep.join(map(str, prepared.python_path))
     return passed | kept | set_here
+
+
+def _passed_on(own: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in own.items()
+        if not name.startswith("ARMILLARY_") or name.startswith("ARMILLARY_CRASH")
+    }
 
 
 def always_set(limits: Limits, folder: Path, mark: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ is asked over the socket that it inherits; when the runner goes, the socket clos
 import array
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -36,6 +37,9 @@ def main() -> None:
     # What fails here fails again in the job, where it is seen.
     with contextlib.suppress(BaseException):
         importlib.import_module(target.partition(":")[0])
+    # What is imported stays: collectors of the children need not look at it, which would copy its pages into each.
+    gc.collect()
+    gc.freeze()
     line.send(b'{"ready": true}')
     while True:
         request, descriptors = receive(line)

@@ -1,6 +1,5 @@
 """Take one job, run it, report it."""
 
-import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -8,7 +7,6 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Protocol
 
 from armillary.algorithms.algorithm import ErrorClass
@@ -17,9 +15,10 @@ from armillary.base.errors import ArmillaryError, Conflict, NotFound, UsageError
 from armillary.client.upload import GranuleSource
 from armillary.runner import checkpoint, keep, stage_out, watch
 from armillary.runner.cache import Cache
-from armillary.runner.environment import Environments, remove_read_only
+from armillary.runner.environment import Environments
 from armillary.runner.failure import AttemptError, StoppedError
 from armillary.runner.gpu import visible
+from armillary.runner.jobfolder import JobFolders
 from armillary.runner.lease import Lease
 from armillary.runner.log import Log
 from armillary.runner.progress import Progress
@@ -57,7 +56,7 @@ class Sink(Protocol):
 class Workplace:
     """What all jobs of a runner share."""
 
-    folder: Path
+    folders: JobFolders
     cache: Cache
     environments: Environments
     runtimes: Runtimes
@@ -127,7 +126,7 @@ class _Attempt:
         self.lease = lease
         self.workplace = workplace
         self.orders = orders
-        self.folder = workplace.folder / lease.name
+        self.folder = workplace.folders.parent / lease.name
         self.made = Report(lease, Verdict("failed", ErrorClass.INFRASTRUCTURE, "It was not run."))
         self.timing = self.made.timing
         self.staged: Staged | None = None
@@ -142,7 +141,7 @@ class _Attempt:
         self.runtime = choose(self.lease, workplace.runtimes)
         self.prepared = workplace.environments.known(self.lease) or self._prepare()
         waiting = Waiting(workplace.threads, workplace.turn.left, self.orders.check)
-        self.staged = stage_in(self.lease, self.folder, workplace.cache, waiting)
+        self.staged = stage_in(self.lease, self.folder, workplace.folders, workplace.cache, waiting)
         if self.lease.checkpoint is not None:
             with workplace.turn.left():
                 checkpoint.restore(self.lease.checkpoint, self.folder, workplace.cache)
@@ -229,11 +228,14 @@ class _Attempt:
                 self.orders.log.note(f"Its folder is kept: `armillary job files {self.lease.job}`.")
 
     def clean_up(self) -> None:
-        """Leave nothing on the disk."""
-        if not self.workplace.keep_folders:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            if self.folder.exists():
-                remove_read_only(self.folder)
+        """Leave nothing of it on the disk; a folder is handed on where nothing can be at work in it any more."""
+        if self.workplace.keep_folders:
+            return
+        ended = self.made.ended
+        if self.made.verdict.outcome == "succeeded" and ended is not None and not ended.strays:
+            self.workplace.folders.hand_on(self.folder)
+        else:
+            self.workplace.folders.remove(self.folder)
 
     def _prepare(self) -> Prepared:
         with self.workplace.turn.left():

@@ -30,7 +30,7 @@ HELD_SECONDS = 50.0
 BUSY_HELD_SECONDS = 10.0  # a server that hears of a job's end answers at once; another one does not know
 TRANSFER_PATIENCE_SECONDS = 1800.0  # a server that is away does not end what runs
 MAX_REPORTS = 100
-PACE_SECONDS = 0.008  # between calls that carry what ended meanwhile
+PACE_SECONDS = 0.025  # between calls that carry what ended meanwhile
 MAX_GRANULES = 100
 MAX_LOG_BYTES = 2 << 20
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.05, 2.0
@@ -85,10 +85,10 @@ class Session:
         self._calls.close()
         self._bytes.close()
 
-    def lease(self, free: Json, count: int, *, is_busy: bool) -> Json:
+    def lease(self, free: Json, count: int, *, in_turn: bool, is_busy: bool) -> Json:
         """Jobs to run; held until there are some, and not for long where what is free may soon be more."""
         seconds = spread(BUSY_HELD_SECONDS if is_busy else HELD_SECONDS)
-        return self._ask(lambda: self._calls.lease(self.worker, free, count, seconds))
+        return self._ask(lambda: self._calls.lease(self.worker, free, count, seconds, in_turn=in_turn))
 
     def heartbeat(self, running: Sequence[Json], leaving: str = "", machine: Json | None = None) -> Json:
         """Say what runs, why this worker takes nothing new if it goes by itself, and how its machine is."""

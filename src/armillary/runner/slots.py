@@ -103,10 +103,11 @@ class Streak:
 
 @dataclass(frozen=True)
 class Wish:
-    """How many jobs to ask for, and how large they may be together; none if `count` is 0."""
+    """How many jobs to ask for, none if `count` is 0; and how large they may be, together or each by itself (`in_turn`)."""
 
     count: int
     free: Capacity
+    in_turn: bool = False
 
 
 def wish(
@@ -124,12 +125,11 @@ def wish(
     if ahead == 0:
         has_room = free.cpu > 0.009 and free.memory_bytes > 0 and free.disk_bytes > 0
         return Wish(MAX_AHEAD if has_room else 0, free)
-    # What is taken ahead starts as soon as others end. It is asked for in helpings that fit into the empty worker, so
-    # that no job comes which never could start here.
-    return Wish(ahead - waiting + 1, whole)
+    # What is taken ahead starts as soon as others end: each must fit into the empty worker, or it never could start here.
+    return Wish(ahead - waiting + 1, whole, in_turn=True)
 
 
 def _ahead(pace: Pace | None) -> int:
     if pace is None or pace.seconds > SHORT_SECONDS:
         return 0
-    return max(1, min(MAX_AHEAD, int(AHEAD_SECONDS * pace.per_second)))
+    return min(MAX_AHEAD, int(AHEAD_SECONDS * pace.per_second))

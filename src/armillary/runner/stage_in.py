@@ -1,6 +1,5 @@
 """Lay out a job's folder: its inputs as links into the cache, its description, and what an earlier attempt saved."""
 
-import json
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
@@ -12,6 +11,7 @@ from armillary.algorithms.algorithm import ErrorClass
 from armillary.base.errors import ArmillaryError, NotFound
 from armillary.runner.cache import Cache, Taken
 from armillary.runner.failure import AttemptError, from_error, from_os_error
+from armillary.runner.jobfolder import JobFolders
 from armillary.runner.lease import InputGranule, Lease, Object
 
 
@@ -45,14 +45,12 @@ class Waiting:
     check: Callable[[], None]  # between files; raises if the job is to stop
 
 
-def stage_in(lease: Lease, folder: Path, cache: Cache, waiting: Waiting) -> Staged:
+def stage_in(lease: Lease, folder: Path, folders: JobFolders, cache: Cache, waiting: Waiting) -> Staged:
     """Make the folder of a job."""
     try:
-        for name in ("inputs", "outputs", "tmp"):
-            (folder / name).mkdir(parents=True)
         places = _places(lease)
+        folders.make(folder, description(lease, places))
         taken = _take_all(_wanted(lease, folder, places), cache, waiting)
-        (folder / "job.json").write_text(json.dumps(description(lease, places), ensure_ascii=False))
     except OSError as error:
         raise from_os_error(error, "Staging in") from error
     return Staged(folder, taken)

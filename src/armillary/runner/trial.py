@@ -24,6 +24,7 @@ from armillary.runner.equipment import Equipment
 from armillary.runner.family import Family
 from armillary.runner.fetch import copy_verified
 from armillary.runner.function import FunctionRuntime
+from armillary.runner.jobfolder import JobFolders
 from armillary.runner.keep import Folder
 from armillary.runner.lease import InputFile, InputGranule, Lease, Limits, Object
 from armillary.runner.run import Orders, Workplace, run
@@ -76,7 +77,7 @@ def _run(
     with ThreadPoolExecutor(2) as threads:
         functions = FunctionRuntime(family, found.enforcement, patience_seconds=algorithm.resources.time_seconds)
         runtimes: Runtimes = {**found.runtimes(family), "function": functions}
-        workplace = Workplace(work, cache, environments, runtimes, threads, sink)
+        workplace = Workplace(JobFolders(work), cache, environments, runtimes, threads, sink)
         report = run(_lease(algorithm, granules, parameters), workplace, orders)
         functions.close()
     log = b""

@@ -5,8 +5,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from armillary.runner.environment import Environments
 from armillary.runner.equipment import Equipment
 from armillary.runner.family import Family
 from armillary.runner.function import FunctionRuntime
+from armillary.runner.jobfolder import JobFolders
 from armillary.runner.lease import Key, Lease, read_lease
 from armillary.runner.machine import Machine
 from armillary.runner.notice import Source, watch
@@ -164,7 +165,8 @@ class Worker:
             if asked is None:
                 self._changed.wait(1.0)
                 return
-        answer = session.lease(asked.free.wire() | self._ending.wire(), asked.count, is_busy=is_busy)
+        free = asked.free.wire() | self._ending.wire()
+        answer = session.lease(free, asked.count, in_turn=asked.in_turn, is_busy=is_busy)
         crash_point("runner.after-lease")
         if answer["drain"]:
             self.drain()
@@ -179,7 +181,7 @@ class Worker:
             self._capacity, self._free, len(self._waiting), unreported, self._pace(), fails=self._streak.is_long
         )
         if self._options.once:
-            asked = Wish(min(1, asked.count), asked.free)
+            asked = replace(asked, count=min(1, asked.count))
         return None if asked.count == 0 else asked
 
     def _pace(self) -> Pace | None:
@@ -227,7 +229,7 @@ class Worker:
             now = time.monotonic()
             self._ends.append((now, now - running.taken_at))
             self._start_what_fits()
-            self._changed.notify_all()
+            self._wake()
 
     def _return_stale(self) -> None:
         """Leases that were taken ahead of jobs that turned out to be long, or that came as we drain."""
@@ -268,13 +270,29 @@ class Worker:
         self._report(running, report)
 
     def _report(self, running: Running, report: Report) -> None:
-        if running.orders.stop != "gone":
-            result = running.session.finish((report, running.orders.log))
+        """Tell the server, without waiting for it."""
+        if running.orders.stop == "gone":
+            self._forget(running)
+            return
+        running.session.finish.later((report, running.orders.log)).add_done_callback(partial(self._heard, running))
+
+    def _heard(self, running: Running, answer: "Future[Json]") -> None:
+        try:
+            result = answer.result()
             if result["outcome"] != "recorded":
                 log.warning("report not recorded", extra={**running.lease.wire, "reason": result.get("reason")})
+        finally:
+            self._forget(running)
+
+    def _forget(self, running: Running) -> None:
         with self._changed:
             self._held.pop(running.lease.key, None)
             self._idle_since = time.monotonic()
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let the loops look that have something to do now: to wake them at each job's end takes as long as a short job."""
+        if not self._held or self._draining.is_set() or self._wish() is not None:
             self._changed.notify_all()
 
     # What is said and heard --------------------------------------------------------------------------------------
@@ -422,7 +440,7 @@ class Worker:
         self._functions = FunctionRuntime(family, options.equipment.enforcement)
         cache = Cache(options.cache_folder, options.cache_bytes, fetch_through(self._current))
         return Workplace(
-            folder=options.folder,
+            folders=JobFolders(options.folder),
             cache=cache,
             environments=Environments(
                 options.cache_folder, cache, family, fetch_image=options.equipment.fetch_image(family)

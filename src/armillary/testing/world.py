@@ -111,11 +111,13 @@ class World:
         account = f"worker:{registered.worker}"
         return Actor(account, "owners", kind="worker", pool=pool, worker_id=registered.worker)
 
-    async def lease(self, worker: Actor, count: int = 1, free: Resources = CAPACITY) -> list[Lease]:
+    async def lease(
+        self, worker: Actor, count: int = 1, free: Resources = CAPACITY, *, in_turn: bool = False
+    ) -> list[Lease]:
         """Lease jobs."""
         assert worker.worker_id
         async with self.database.transaction() as tx:
-            found = await workers.lease(tx, worker.worker_id, free, count)
+            found = await workers.lease(tx, worker.worker_id, free, count, in_turn=in_turn)
             return found[0] if found else []
 
     async def succeed(self, worker: Actor, lease: Lease, name: str = "picture", content: bytes = b"p") -> Report:
