@@ -287,6 +287,8 @@ ALONE = {
     "rules/define.py:remove": "a row",
     "runner/apptainer.py:prepare": "one rename of an image file that is made again if it is not there",
     "runner/cache.py:_link": "one link of a whole entry",
+    "runner/jobfolder.py:_take_spare": "one rename within the runner's own folder, which goes with its runner",
+    "runner/jobfolder.py:hand_on": "one rename within the runner's own folder, which goes with its runner",
     "runner/environment.py:_programs": "one rename of a folder that is made again if it is not there",
     "runner/family.py:start": "the caller passes runner.before-start; its children carry their folder's name",
     "runner/family.py:help": "the caller passes runner.before-start; its children carry their folder's name",

@@ -31,6 +31,8 @@ MOST_UNFINISHED = 12  # jobs: the load follows what the machine can do
 CRASH_SECONDS = 15.0  # how long a crash point may take to be passed
 PROGRESS_SECONDS = 15.0  # how long the work may take to go on at all after a fault
 SETTLE_SECONDS = 300.0
+# A thousand faults leave some ten thousand granules and their products, which must find room.
+DISKS = {"database": "512m", "store": "256m", "cache": "64m", "work": "64m"}
 STARTS = ("pools.", "runner.before-sweep")  # points that only a worker which is started passes
 
 ALGORITHM = """\
@@ -101,7 +103,7 @@ class Chaos:
             self.disks = {"database": self.folder / "database" / "postgres", "store": self.store}
             self.disks |= {name: self.folder / "server" / "workers" / name for name in ("cache", "work")}
             for name, disk in self.disks.items():
-                made.enter_context(small_disk(disk, "512m" if name == "database" else "64m"))
+                made.enter_context(small_disk(disk, DISKS[name]))
             self.dsn = postgres.start(self.folder / "database").dsn
             made.callback(postgres.stop, self.folder / "database")
             self._start()
