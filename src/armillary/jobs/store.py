@@ -100,20 +100,9 @@ async def done_twins(
 
 
 async def lease(
-    tx: Transaction,
-    worker_id: UUID,
-    host: str,
-    pool: str,
-    free: Resources,
-    count: int,
-    price: dict[str, Any],
-    *,
-    in_turn: bool,
+    tx: Transaction, worker_id: UUID, host: str, pool: str, free: Resources, count: int, price: Row, *, in_turn: bool
 ) -> list[Row]:
-    """Give a worker the first jobs that fit into what it has free, together or each by itself (`in_turn`).
-
-    Claim, state and attempt are one statement.
-    """
+    """Give a worker the first jobs that fit into what it has free together, or each by itself (`in_turn`)."""
     return await tx.rows(
         """with candidate as materialized (
                select job_id, priority, ready_at, cpu, memory_bytes, disk_bytes, gpu from job_queue
@@ -129,8 +118,8 @@ async def lease(
                    select job_id, sum(cpu) over before as cpu, sum(memory_bytes) over before as memory_bytes,
                           sum(disk_bytes) over before as disk_bytes, sum(gpu) over before as gpu
                    from candidate window before as (order by priority desc, ready_at, job_id)) as together
-               where %(in_turn)s or (cpu <= %(cpu)s + 1e-6 and memory_bytes <= %(memory)s and disk_bytes <= %(disk)s
-                   and gpu <= %(gpu)s)),
+               where %(in_turn)s or (cpu <= %(cpu)s + 1e-6 and memory_bytes <= %(memory)s
+                   and disk_bytes <= %(disk)s and gpu <= %(gpu)s)),
            claimed as (
                update job_queue as queue
                set worker_id = %(worker)s, lease = lease + 1, leased_at = armillary_now(), stop = null
@@ -167,9 +156,8 @@ async def lease(
             "gpu": free.gpu,
             "seconds_left": free.time_seconds,
             "count": count,
-            "in_turn": in_turn,
         }
-        | price,
+        | (price | {"in_turn": in_turn}),
     )
 
 
