@@ -82,7 +82,7 @@ def interpreter(part: str) -> str:
     if part == "core":
         return sys.executable
     python = ROOT / ".venvs" / part / "bin" / "python"
-    if not python.exists():
+    if not python.with_name("pytest").exists():  # the demo makes a smaller one
         pytest.skip(f"the environment of algorithms/{part} is not made: make lint makes it")
     return str(python)
 
