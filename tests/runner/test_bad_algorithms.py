@@ -35,7 +35,7 @@ def _nothing_is_left(tmp_path: Path) -> Any:
     assert _marked(tmp_path) == []
     kept = [path.relative_to(tmp_path / "work") for path in (tmp_path / "work").rglob("*")]
     assert {path.parts[0][:7] for path in kept} <= {".spare-"}
-    assert {path.name for path in kept if len(path.parts) > 1} <= {"inputs", "outputs", "tmp", "job.json"}
+    assert {path.parts[1:] for path in kept} <= {(), ("inputs",), ("outputs",), ("tmp",), ("job.json",)}
 
 
 # What it does, what it is recorded as, and a part of the reason that is stored.

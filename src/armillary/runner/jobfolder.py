@@ -25,7 +25,7 @@ class JobFolders:
         self.parent = parent
         self._spare: list[Path] = []
         self._numbers = itertools.count()
-        self._as_made: list[tuple[int, int, int]] = []
+        self._as_made: list[tuple[int, ...]] = []
 
     def make(self, folder: Path, description: Any) -> None:
         """A folder with `job.json` and empty folders for all else. `OSError` if it cannot be made."""
@@ -62,13 +62,11 @@ class JobFolders:
         return True
 
 
-def _look(folder: Path) -> list[tuple[int, int, int]]:
+def _look(folder: Path) -> list[tuple[int, ...]]:
     """What a job could have put another in the place of, or closed: types, modes, owners, names of the description."""
     description = (folder / DESCRIPTION).lstat()
     folders = [path.lstat() for path in (folder, *(folder / name for name in FOLDERS))]
-    return [(one.st_mode, one.st_uid, 1) for one in folders] + [
-        (description.st_mode, description.st_uid, description.st_nlink)
-    ]
+    return [*((one.st_mode, one.st_uid) for one in (*folders, description)), (description.st_nlink,)]
 
 
 def _empty(folder: Path) -> None:
@@ -80,9 +78,11 @@ def _empty(folder: Path) -> None:
 def _clear(folder: Path, kept: tuple[str, ...] = ()) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False) and entry.name not in kept:
+            if entry.name in kept:
+                continue
+            if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path)
-            elif entry.name not in kept:
+            else:
                 Path(entry.path).unlink()
 
 
