@@ -51,12 +51,12 @@ def test_a_worker_with_a_read_only_disk_does_not_eat_the_queue(new_instance, tmp
                 for number in range(JOBS):
                     client.submit({"algorithm": "square", "parameters": {"n": number}, "pool": "fleet"})
             instance.wait(lambda: len(jobs(instance, "succeeded")) == JOBS, "the end of a hundred jobs")
+            apart = instance.wait(lambda: quarantined(instance), "the verdict on the worker")
         finally:
             for worker in workers:
                 worker.kill()
                 worker.wait()
             subprocess.run(["umount", "-l", str(broken)], check=False)
-    apart = [one for one in fleet(instance) if one["state"] == "quarantined"]
     assert [one["pid"] for one in apart] == [workers[0].pid]
     assert "Read-only file system" in apart[0]["reason"]
     attempts = [attempt for job in jobs(instance, "succeeded") for attempt in details(instance, job)["attempts"]]
@@ -68,6 +68,11 @@ def test_a_worker_with_a_read_only_disk_does_not_eat_the_queue(new_instance, tmp
 def fleet(instance) -> list[dict]:
     """The workers of the pool."""
     return instance.get("/api/workers", pool="fleet")["workers"]
+
+
+def quarantined(instance) -> list[dict]:
+    """Those that were set apart."""
+    return [one for one in fleet(instance) if one["state"] == "quarantined"]
 
 
 def jobs(instance, state: str) -> list[dict]:

@@ -128,6 +128,23 @@ async def test_a_worker_with_a_read_only_disk_eats_no_more_than_a_handful_of_a_h
     assert events[0]["detail"]["worker"] == str(workers[2].worker_id)
 
 
+async def test_a_worker_that_pauses_is_set_apart_once_others_have_done_what_it_could_not(campaign):
+    broken, *others = [await campaign.worker() for _ in range(3)]
+    for lease in await campaign.lease(broken, HANDFUL):
+        failed = AttemptOutcome.FAILED, ErrorClass.INFRASTRUCTURE, READ_ONLY
+        await campaign.finish(broken, Report(lease.job_id, lease.number, *failed))
+    await judge_all(campaign)
+    assert await campaign.lease(broken) == [], "it pauses: nobody else has tried yet"
+    for _ in range(JOBS // 4):
+        for worker in others:
+            (lease,) = await campaign.lease(worker, 1)
+            await campaign.finish(worker, Report(lease.job_id, lease.number, AttemptOutcome.SUCCEEDED))
+    await judge_all(campaign)
+    async with campaign.database.transaction() as tx:
+        apart = await tx.rows("select id from worker where state = 'quarantined'")
+    assert [row["id"] for row in apart] == [broken.worker_id]
+
+
 async def test_an_algorithm_that_fails_everywhere_is_paused_and_no_worker_is_blamed(campaign, clock):
     workers = [await campaign.worker() for _ in range(3)]
     for _ in range(60):

@@ -28,7 +28,10 @@ async def follow(tx: Transaction, worker: UUID, row: Row, endings: Sequence[Endi
 
 
 async def judge(tx: Transaction) -> int:
-    """Judge every worker that has failed a handful of jobs in a row; returns how many there were."""
+    """Judge every worker that has failed a handful of jobs in a row; returns how many there were.
+
+    As long as one pauses it is judged again: others may have done meanwhile what it could not, and no job need be tried.
+    """
     waiting = await store.to_judge(tx)
     for row in waiting:
         await _judge(tx, row)
@@ -50,7 +53,7 @@ async def _judge(tx: Transaction, row: Row) -> None:
     elif isinstance(verdict, quarantine.Pause):
         await pause(tx, actor, await by_digest(tx, verdict.digest), verdict.reason)
         await store.forgive(tx, verdict.digest)
-    else:
+    elif row["pauses_until"] is None:
         streak, record = quarantine.to_json(conduct)
         await store.set_conduct(tx, row["id"], streak, record, row["now"] + verdict.after)
 

@@ -4,7 +4,7 @@ A worker whose disk has become read-only fails every job at once, and so takes t
 empties the queue into failures. Here a worker that has failed `HANDFUL` different jobs in a row gets nothing more until
 it was judged. If its failures are too many to be chance, given how often the same algorithms fail on other workers, the
 worker is set apart; if an algorithm fails wherever it is tried, the algorithm is paused; otherwise the worker is tried
-with one job after a pause.
+with one job after a pause, during which it is judged again.
 """
 
 from collections.abc import Mapping, Sequence

@@ -950,7 +950,7 @@ CREATE INDEX worker_start_ended ON public.worker_start USING btree (pool, ended_
 
 CREATE INDEX worker_start_live ON public.worker_start USING btree (pool) WHERE (ended_at IS NULL);
 
-CREATE INDEX worker_to_judge ON public.worker USING btree (id) WHERE ((trial_at = 'infinity'::timestamp with time zone) AND (state = 'live'::text));
+CREATE INDEX worker_to_judge ON public.worker USING btree (trial_at) WHERE ((trial_at IS NOT NULL) AND (state = 'live'::text));
 
 CREATE TRIGGER attempt_is_history BEFORE DELETE OR UPDATE ON public.attempt FOR EACH ROW WHEN ((old.ended_at IS NOT NULL)) EXECUTE FUNCTION public.attempt_is_history();
 

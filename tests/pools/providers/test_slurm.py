@@ -110,11 +110,12 @@ class TestSlurmProvider(PoolProviderConformance):
 # Under a server ------------------------------------------------------------------------------------------------
 
 COPY = 'mkdir -p outputs/out/made && echo "attempt $(grep -o "attempt.: [0-9]*" job.json)" > outputs/out/made/made.txt'
+# Slurm tells every process to stop, and `sleep` may hear it before the shell does: that must not be the script's end.
 RESUME = f"""
 trap 'echo saved > checkpoint/state.new; mv checkpoint/state.new checkpoint/state; exit 15' TERM
 mkdir -p checkpoint
 if [ -f checkpoint/state ]; then {COPY}; exit 0; fi
-echo up; sleep 300 & wait
+echo up; while :; do sleep 300 & wait; done
 """
 
 
