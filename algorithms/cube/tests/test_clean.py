@@ -1,5 +1,7 @@
 """Deconvolution: it accounts for every visibility, finds known fluxes, reaches the noise and never diverges."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,3 +110,34 @@ def test_radler_talks_to_nobody(dense: Path, tmp_path: Path, capsys: pytest.Capt
     image(dense, tmp_path, DEEP)
     print("ours")
     assert capsys.readouterr().out == "ours\n"
+
+
+CROWD = """
+import sys, threading
+import numpy as np
+from armillary_cube.beam import Beam, smooth
+from armillary_cube.clean import CleanSettings, deconvolve
+from armillary_cube.gridder import Grid
+
+sys.setswitchinterval(1e-6)
+beam, grid = Beam(3e-4, 3e-4, 0.0), Grid(64, 64, 1e-4)
+point = np.zeros((64, 64), np.float32)
+point[32, 32] = 1
+psf = smooth(point, beam, grid.cell_rad).astype(np.float32)
+settings = CleanSettings(sigma=0, threshold_jy=0.01, gain=0.05, majors=3)
+
+def work():
+    for _ in range(300):
+        deconvolve(settings, grid, psf, psf, beam, lambda model: psf * (1 - model.sum()))
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_threads_that_clean_at_once_do_not_end_the_process() -> None:
+    ended = subprocess.run([sys.executable, "-c", CROWD], stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

@@ -21,7 +21,9 @@ PATIENCE_SECONDS = 900.0
 PARAMETERS = {"cell_arcsec": 15, "size": [64, 64], "weighting": "natural", "clean": "none"}
 
 
-def start(folder: Path, algorithm: str, inputs: dict[str, list[Path]], **parameters: Any) -> subprocess.Popen[str]:
+def start(
+    folder: Path, algorithm: str, inputs: dict[str, list[Path]], cpu: int = 2, **parameters: Any
+) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
     given: dict[str, list[dict[str, Any]]] = {}
     for role, paths in inputs.items():
@@ -45,7 +47,7 @@ def start(folder: Path, algorithm: str, inputs: dict[str, list[Path]], **paramet
         "algorithm": {"id": algorithm, "version": "0.1.0", "digest": "x"},
         "parameters": {**PARAMETERS, **parameters}, "inputs": given,
         "outputs": {name: {"collection": "any"} for name in ("cube", "block", "visibilities")},
-        "resources": {"cpu": 2, "memory_bytes": 4 * 2**30, "disk_bytes": 2**33, "time_seconds": 600},
+        "resources": {"cpu": cpu, "memory_bytes": 4 * 2**30, "disk_bytes": 2**33, "time_seconds": 600},
     }  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))
     command = [sys.executable, "-m", "armillary_cube.main", "process", "job.json"]
@@ -60,7 +62,7 @@ def finish(folder: Path, *arguments: Any, **parameters: Any) -> int:
     out, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert out == "", "radler must not write into the job's log"
     if process.returncode not in (0, 10, 11, 15):
-        pytest.fail(errors)
+        pytest.fail(f"ended with {process.returncode}: {errors}")
     return process.returncode
 
 
@@ -91,6 +93,17 @@ def test_one_job_makes_the_cube_and_its_page(granule: Path, tmp_path: Path) -> N
     assert lines[-1]["fraction"] == 1.0
     assert all({"fraction", "stage", "message"} <= set(line) for line in lines)
     assert json.loads((tmp_path / "job" / "result.json").read_text())["channels"] == 8
+
+
+def test_more_than_two_cores_clean_in_processes_to_the_same_bits(granule: Path, tmp_path: Path) -> None:
+    made = []
+    for cpu in (2, 3):
+        folder = tmp_path / str(cpu)
+        inputs = {"visibilities": [granule]}
+        assert finish(folder, "cube", inputs, cpu=cpu, clean="hogbom", threshold_jy=0.02, executor=None) == 0
+        made.append(store.Cube(next(output(folder, "cube").glob("*.img.zarr"))))
+    for channel in range(8):
+        assert np.array_equal(made[0].plane(channel), made[1].plane(channel))
 
 
 def test_blocks_joined_are_the_single_jobs_bits(granule: Path, tmp_path: Path) -> None:

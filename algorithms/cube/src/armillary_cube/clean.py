@@ -5,12 +5,10 @@ Offringa & Smirnov 2017, MNRAS 471, 301 (the multiscale algorithm that radler br
 """
 
 import io
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import TextIO
 
 import numpy as np
 import radler
@@ -79,12 +77,12 @@ def deconvolve(
     lobe = np.ascontiguousarray(psf, np.float32)
     residual = np.array(dirty, np.float32, order="C")
     model = np.zeros_like(residual)
-    with _quiet():
+    with _alone():
         engine = radler.Radler(_radler_settings(settings, grid), lobe, residual, model, beam.major_rad)
     peak, majors, diverged, more = float(np.abs(residual).max()), 0, False, settings.majors > 0
     before = model.copy(), residual.copy()
     while more and majors < settings.majors:
-        with _quiet():
+        with _alone():
             more = engine.perform(majors)
         residual[:] = residual_of(model)
         majors += 1
@@ -113,26 +111,18 @@ def _radler_settings(settings: CleanSettings, grid: Grid) -> radler.Settings:
     return chosen
 
 
-_lock = threading.Lock()
-_quieted = 0
-_stdout: TextIO | None = None
+_radler = threading.Lock()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Send Python's standard output, which radler prints to, nowhere; counted, because all threads share it."""
-    global _quieted, _stdout
-    with _lock:
-        _quieted += 1
-        if _quieted == 1:
-            _stdout, sys.stdout = sys.stdout, _Nowhere()
-    try:
+def _alone() -> Iterator[None]:
+    """One thread of this process in radler, and what it prints nowhere.
+
+    For the time of a call radler puts a buffer of its own in the place of C++'s standard output, which all threads share:
+    where two calls overlap, the buffer of the one that ended first is written to, and the process dies.
+    """
+    with _radler, redirect_stdout(_Nowhere()):
         yield
-    finally:
-        with _lock:
-            _quieted -= 1
-            if _quieted == 0 and _stdout is not None:
-                sys.stdout, _stdout = _stdout, None
 
 
 class _Nowhere(io.TextIOBase):

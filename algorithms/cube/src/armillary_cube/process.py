@@ -232,8 +232,12 @@ def _write_item(out: Path, item: dict[str, Any], roles: dict[str, tuple[list[str
 
 
 def _executor(job: dict[str, Any]) -> Executor:
-    asked = job["parameters"].get("executor")
-    return Executor.parse(asked) if asked else Executor("threads", _threads(job.get("resources", {})))
+    """What was asked for; else threads, or processes where more than two cores would wait for each other to clean."""
+    if asked := job["parameters"].get("executor"):
+        return Executor.parse(asked)
+    cores = _threads(job.get("resources", {}))
+    cleans = job["parameters"].get("clean", "none") != "none"
+    return Executor("dask" if cleans and cores > 2 else "threads", cores)
 
 
 def _threads(resources: dict[str, Any]) -> int:
