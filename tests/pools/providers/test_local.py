@@ -44,11 +44,19 @@ class TestLocalProvider(PoolProviderConformance):
 
     async def test_another_process_with_the_same_number_is_not_the_worker(self, provider):
         (request,) = self.requests()
-        host, pid, created = (await provider.start([request]))[request.start].rsplit(":", 2)
-        for other in (f"{host}:{pid}:{float(created) - 100}", f"elsewhere:{pid}:{created}"):
+        host, pid, started = (await provider.start([request]))[request.start].rsplit(":", 2)
+        for other in (f"{host}:{pid}:{float(started) - 100}", f"elsewhere:{pid}:{started}"):
             assert await provider.check([Known(request.start, other)]) == {}
             await provider.stop([other], force=True)
         assert psutil.pid_exists(int(pid))
+
+    @pytest.mark.parametrize("seconds", [-3600.0, 1.0, 3600.0])
+    async def test_a_clock_that_is_set_makes_no_other_process_of_a_worker(self, provider, monkeypatch, seconds):
+        known = await self.start(provider)
+        boot = psutil.boot_time()
+        monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot + seconds)
+        assert (await provider.check([known]))[known.start].reference == known.reference
+        assert (await provider.check([Known(known.start, None)]))[known.start].reference == known.reference
 
     async def test_one_that_has_the_number_of_another_before_it_is_found(self, provider, monkeypatch):
         known = await self.start(provider)

@@ -20,9 +20,11 @@ from armillary.pools.launch import RUNNER, arguments
 from armillary.pools.options import Options
 from armillary.pools.provider import Found, Known, PoolProvider, StartRequest
 
+TOLERANCE_SECONDS = 1.5
+
 
 class LocalProvider:
-    """Starts `armillary-runner` here. A reference is host, process id and start time, so no other process is meant."""
+    """Starts `armillary-runner` here. A reference is host, process id and time of start, so no other process is meant."""
 
     def __init__(self, folder: Path, command: Sequence[str] = RUNNER) -> None:
         self._folder = folder
@@ -105,16 +107,21 @@ def machine() -> Resources:
 
 
 def _reference(process: psutil.Process) -> str:
-    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+    return f"{socket.gethostname()}:{process.pid}:{_started_seconds(process):.2f}"
+
+
+def _started_seconds(process: psutil.Process) -> float:
+    """After boot, for a clock that is set must not make others of all processes; psutil adds the boot's time by that clock."""
+    return process.create_time() - psutil.boot_time()
 
 
 def _process(reference: str) -> psutil.Process | None:
     """The living process that a reference means; another with the same number is not it."""
-    host, pid, created = reference.rsplit(":", 2)
+    host, pid, started = reference.rsplit(":", 2)
     try:
         process = psutil.Process(int(pid))
-        # The kernel's clock of boot may be corrected a little; a reused number is later by far.
-        is_same = abs(process.create_time() - float(created)) < 1.0
+        # The clock may be set between psutil's two looks at it; a reused number is later by far.
+        is_same = abs(_started_seconds(process) - float(started)) < TOLERANCE_SECONDS
         lives = host == socket.gethostname() and is_same and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return None
