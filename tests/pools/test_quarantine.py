@@ -1,6 +1,7 @@
 """Who is to blame: a worker that fails what others can do is set apart, an algorithm that fails everywhere is paused."""
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from armillary.jobs.pause import hold_paused, paused, resume
 from armillary.pools import judge as judging
 from armillary.pools.quarantine import (
     HANDFUL,
+    LONGEST_TRIAL,
     PAUSE_AFTER,
     Conduct,
     Failure,
@@ -26,7 +28,7 @@ from armillary.pools.quarantine import (
     judge,
     to_json,
 )
-from armillary.testing.world import OWNER
+from armillary.testing.world import CAPACITY, OWNER
 
 JOBS = 100
 READ_ONLY = "The work folder cannot be written: Read-only file system."
@@ -38,7 +40,7 @@ def streak(count, digest="a"):
 
 @given(succeeded=st.integers(20, 10_000), failures=st.integers(4, 20))
 def test_failing_what_succeeds_elsewhere_sets_a_worker_apart(succeeded, failures):
-    verdict = judge(streak(failures), {"a": Tally(succeeded, 0)}, {"a": failures}, others=4)
+    verdict = judge(streak(failures), *2 * [{"a": Tally(succeeded, 0)}], {"a": failures}, others=4)
     assert isinstance(verdict, Quarantine)
     assert READ_ONLY in verdict.reason
 
@@ -46,7 +48,7 @@ def test_failing_what_succeeds_elsewhere_sets_a_worker_apart(succeeded, failures
 @given(succeeded=st.integers(0, 1000), failed=st.integers(0, 1000), failures=st.integers(HANDFUL, 20))
 def test_a_streak_that_may_be_chance_blames_nobody(succeeded, failed, failures):
     tally = Tally(succeeded, failed)
-    verdict = judge(streak(failures), {"a": tally}, {"a": failures}, others=4)
+    verdict = judge(streak(failures), *2 * [{"a": tally}], {"a": failures}, others=4)
     if tally.failure_rate**failures >= 1e-5 or succeeded == 0:
         assert not isinstance(verdict, Quarantine)
 
@@ -54,12 +56,12 @@ def test_a_streak_that_may_be_chance_blames_nobody(succeeded, failed, failures):
 @given(failures=st.integers(PAUSE_AFTER, 20), others=st.integers(0, 3))
 def test_what_fails_everywhere_is_the_algorithms_fault(failures, others):
     elsewhere = {"a": Tally(0, 5 if others else 0)}
-    assert isinstance(judge(streak(failures), elsewhere, {"a": failures}, others=others), Pause)
+    assert isinstance(judge(streak(failures), {}, elsewhere, {"a": failures}, others=others), Pause)
 
 
 def test_nobody_is_blamed_while_nobody_else_has_tried():
-    assert judge(streak(HANDFUL), {}, {"a": HANDFUL}, others=4) == Trial(timedelta(seconds=1))
-    assert isinstance(judge(streak(PAUSE_AFTER), {}, {"a": PAUSE_AFTER}, others=4), Trial)
+    assert judge(streak(HANDFUL), {}, {}, {"a": HANDFUL}, others=4) == Trial(timedelta(seconds=1))
+    assert isinstance(judge(streak(PAUSE_AFTER), {}, {}, {"a": PAUSE_AFTER}, others=4), Trial)
 
 
 @given(
@@ -143,6 +145,29 @@ async def test_a_worker_that_pauses_is_set_apart_once_others_have_done_what_it_c
     async with campaign.database.transaction() as tx:
         apart = await tx.rows("select id from worker where state = 'quarantined'")
     assert [row["id"] for row in apart] == [broken.worker_id]
+
+
+async def test_what_breaks_for_all_workers_at_once_blames_none_of_them(campaign, clock):
+    at_once = 8
+    roomy = replace(CAPACITY, cpu=at_once)
+    workers = [await campaign.worker(capacity=roomy) for _ in range(2)]
+    for _ in range(JOBS // 2 - 2 * at_once):
+        for worker in workers:
+            (lease,) = await campaign.lease(worker, 1)
+            await campaign.finish(worker, Report(lease.job_id, lease.number, AttemptOutcome.SUCCEEDED))
+    full = AttemptOutcome.FAILED, ErrorClass.INFRASTRUCTURE, "No space left on device"
+    for worker in workers:
+        leases = await campaign.lease(worker, at_once, roomy)
+        assert len(leases) == at_once
+        await campaign.finish(worker, *(Report(lease.job_id, lease.number, *full) for lease in leases))
+    await judge_all(campaign)
+    assert [await campaign.lease(worker) for worker in workers] == [[], []], "both pause"
+    clock.advance(LONGEST_TRIAL)
+    await judge_all(campaign)
+    await take_turns(campaign, workers, [], clock)
+    assert await states(campaign) == {"succeeded": JOBS}
+    async with campaign.database.transaction() as tx:
+        assert await tx.value("select count(*) from worker where state = 'quarantined'") == 0
 
 
 async def test_an_algorithm_that_fails_everywhere_is_paused_and_no_worker_is_blamed(campaign, clock):

@@ -14,6 +14,8 @@ from armillary.jobs.pause import pause
 from armillary.pools import quarantine, store
 from armillary.pools.announce import announce
 
+Tallies = dict[str, quarantine.Tally]
+
 
 async def follow(tx: Transaction, worker: UUID, row: Row, endings: Sequence[Ending]) -> None:
     """Keep how the worker does; what fails on one that is set apart is not counted."""
@@ -40,9 +42,9 @@ async def judge(tx: Transaction) -> int:
 
 async def _judge(tx: Transaction, row: Row) -> None:
     conduct = quarantine.from_json(row["streak"], row["record"])
-    elsewhere, failing = await _elsewhere(tx, row["id"], conduct)
+    witnesses, elsewhere, failing = await _elsewhere(tx, row["id"], conduct)
     others = await store.live_others(tx, row["pool"], row["id"])
-    verdict = quarantine.judge(conduct.streak, elsewhere, failing, others=others)
+    verdict = quarantine.judge(conduct.streak, witnesses, elsewhere, failing, others=others)
     actor = system("pools")
     if isinstance(verdict, quarantine.Quarantine):
         changed = await store.set_quarantined(tx, row["id"], verdict.reason)
@@ -60,10 +62,10 @@ async def _judge(tx: Transaction, row: Row) -> None:
 
 async def _elsewhere(
     tx: Transaction, worker: UUID, conduct: quarantine.Conduct
-) -> tuple[dict[str, quarantine.Tally], dict[str, int]]:
-    """How a worker's algorithms fare on the others, and how many different jobs of each fail in a row everywhere."""
+) -> tuple[Tallies, Tallies, dict[str, int]]:
+    """How a worker's algorithms fare on those that do well now, on all others, and how many jobs of each fail everywhere."""
     digests = {failure.digest for failure in conduct.streak}
-    tallies: dict[str, quarantine.Tally] = dict.fromkeys(digests, quarantine.Tally())
+    witnesses, elsewhere = (dict.fromkeys(digests, quarantine.Tally()) for _ in range(2))
     failing: dict[str, set[UUID]] = {digest: set() for digest in digests}
     for row in await store.conducts(tx, list(digests)):
         one = quarantine.from_json(row["streak"], row["record"])
@@ -71,8 +73,10 @@ async def _elsewhere(
             failing.get(failure.digest, set()).add(failure.job)
         if row["id"] != worker and row["state"] != "quarantined":
             for digest in digests & one.record.keys():
-                tallies[digest] += one.record[digest]
-    return tallies, {digest: len(jobs) for digest, jobs in failing.items()}
+                elsewhere[digest] += one.record[digest]
+                if not one.streak:
+                    witnesses[digest] += one.record[digest]
+    return witnesses, elsewhere, {digest: len(jobs) for digest, jobs in failing.items()}
 
 
 async def release(tx: Transaction, actor: Actor, worker: UUID) -> None:

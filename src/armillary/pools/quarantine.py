@@ -2,9 +2,12 @@
 
 A worker whose disk has become read-only fails every job at once, and so takes the next, and the next: without a judge it
 empties the queue into failures. Here a worker that has failed `HANDFUL` different jobs in a row gets nothing more until
-it was judged. If its failures are too many to be chance, given how often the same algorithms fail on other workers, the
-worker is set apart; if an algorithm fails wherever it is tried, the algorithm is paused; otherwise the worker is tried
-with one job after a pause, during which it is judged again.
+it was judged. If its failures are too many to be chance, given how often the same algorithms fail on other workers that do
+well, the worker is set apart; if an algorithm fails wherever it is tried, the algorithm is paused; otherwise the worker is
+tried with one job after a pause, during which it is judged again.
+
+Workers that fail too bear no witness, however well they did before: what they share may be broken, as a disk that is full, and
+to set them all apart would mend nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -116,6 +119,7 @@ def follow(conduct: Conduct, endings: Sequence[Ending], now: datetime) -> Conduc
 
 def judge(
     streak: Sequence[Failure],
+    witnesses: Mapping[str, Tally],
     elsewhere: Mapping[str, Tally],
     failing: Mapping[str, int],
     *,
@@ -123,13 +127,13 @@ def judge(
 ) -> Quarantine | Pause | Trial:
     """What to make of a streak.
 
-    `elsewhere` tallies each algorithm on the other workers; `failing` counts the different jobs in the streaks of all
-    workers; `others` is how many other workers of the pool live.
+    `elsewhere` tallies each algorithm on the other workers, `witnesses` on those among them that do well now; `failing`
+    counts the different jobs in the streaks of all workers; `others` is how many other workers of the pool live.
     """
     chance = 1.0
     for failure in streak:
-        chance *= elsewhere.get(failure.digest, Tally()).failure_rate
-    known = all(elsewhere.get(failure.digest, Tally()).succeeded > 0 for failure in streak)
+        chance *= witnesses.get(failure.digest, Tally()).failure_rate
+    known = all(witnesses.get(failure.digest, Tally()).succeeded > 0 for failure in streak)
     if known and chance < CHANCE:
         return Quarantine(
             f"{len(streak)} jobs in a row failed here that succeed elsewhere. The last: {streak[-1].reason}"
