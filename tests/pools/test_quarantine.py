@@ -18,6 +18,7 @@ from armillary.pools.quarantine import (
     HANDFUL,
     LONGEST_TRIAL,
     PAUSE_AFTER,
+    SETTLED,
     Conduct,
     Failure,
     Pause,
@@ -40,7 +41,7 @@ def streak(count, digest="a"):
 
 @given(succeeded=st.integers(20, 10_000), failures=st.integers(4, 20))
 def test_failing_what_succeeds_elsewhere_sets_a_worker_apart(succeeded, failures):
-    verdict = judge(streak(failures), *2 * [{"a": Tally(succeeded, 0)}], {"a": failures}, others=4)
+    verdict = judge(streak(failures), *2 * [{"a": Tally(succeeded, 0)}], {"a": failures}, others=4, failing_for=SETTLED)
     assert isinstance(verdict, Quarantine)
     assert READ_ONLY in verdict.reason
 
@@ -48,7 +49,7 @@ def test_failing_what_succeeds_elsewhere_sets_a_worker_apart(succeeded, failures
 @given(succeeded=st.integers(0, 1000), failed=st.integers(0, 1000), failures=st.integers(HANDFUL, 20))
 def test_a_streak_that_may_be_chance_blames_nobody(succeeded, failed, failures):
     tally = Tally(succeeded, failed)
-    verdict = judge(streak(failures), *2 * [{"a": tally}], {"a": failures}, others=4)
+    verdict = judge(streak(failures), *2 * [{"a": tally}], {"a": failures}, others=4, failing_for=SETTLED)
     if tally.failure_rate**failures >= 1e-5 or succeeded == 0:
         assert not isinstance(verdict, Quarantine)
 
@@ -56,12 +57,20 @@ def test_a_streak_that_may_be_chance_blames_nobody(succeeded, failed, failures):
 @given(failures=st.integers(PAUSE_AFTER, 20), others=st.integers(0, 3))
 def test_what_fails_everywhere_is_the_algorithms_fault(failures, others):
     elsewhere = {"a": Tally(0, 5 if others else 0)}
-    assert isinstance(judge(streak(failures), {}, elsewhere, {"a": failures}, others=others), Pause)
+    assert isinstance(
+        judge(streak(failures), {}, elsewhere, {"a": failures}, others=others, failing_for=SETTLED), Pause
+    )
+
+
+def test_nobody_is_blamed_before_others_had_time_to_fail_too():
+    well = {"a": Tally(1000, 0)}
+    soon = judge(streak(HANDFUL), well, well, {"a": HANDFUL}, others=4, failing_for=SETTLED - timedelta(milliseconds=1))
+    assert soon == Trial(timedelta(seconds=1))
 
 
 def test_nobody_is_blamed_while_nobody_else_has_tried():
-    assert judge(streak(HANDFUL), {}, {}, {"a": HANDFUL}, others=4) == Trial(timedelta(seconds=1))
-    assert isinstance(judge(streak(PAUSE_AFTER), {}, {}, {"a": PAUSE_AFTER}, others=4), Trial)
+    assert judge(streak(HANDFUL), {}, {}, {"a": HANDFUL}, others=4, failing_for=SETTLED) == Trial(timedelta(seconds=1))
+    assert isinstance(judge(streak(PAUSE_AFTER), {}, {}, {"a": PAUSE_AFTER}, others=4, failing_for=SETTLED), Trial)
 
 
 @given(
@@ -69,7 +78,7 @@ def test_nobody_is_blamed_while_nobody_else_has_tried():
     st.dictionaries(st.text(max_size=3), st.builds(Tally, st.integers(0, 99), st.integers(0, 99))),
 )
 def test_conduct_is_the_same_after_a_journey_through_the_database(failures, record):
-    conduct = Conduct(failures, record, datetime(2026, 3, 1, tzinfo=UTC))
+    conduct = Conduct(failures, record, datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC))
     assert from_json(*to_json(conduct)) == conduct
 
 
@@ -130,7 +139,7 @@ async def test_a_worker_with_a_read_only_disk_eats_no_more_than_a_handful_of_a_h
     assert events[0]["detail"]["worker"] == str(workers[2].worker_id)
 
 
-async def test_a_worker_that_pauses_is_set_apart_once_others_have_done_what_it_could_not(campaign):
+async def test_a_worker_that_pauses_is_set_apart_once_others_have_done_what_it_could_not(campaign, clock):
     broken, *others = [await campaign.worker() for _ in range(3)]
     for lease in await campaign.lease(broken, HANDFUL):
         failed = AttemptOutcome.FAILED, ErrorClass.INFRASTRUCTURE, READ_ONLY
@@ -141,6 +150,7 @@ async def test_a_worker_that_pauses_is_set_apart_once_others_have_done_what_it_c
         for worker in others:
             (lease,) = await campaign.lease(worker, 1)
             await campaign.finish(worker, Report(lease.job_id, lease.number, AttemptOutcome.SUCCEEDED))
+    clock.advance(SETTLED)
     await judge_all(campaign)
     async with campaign.database.transaction() as tx:
         apart = await tx.rows("select id from worker where state = 'quarantined'")

@@ -32,7 +32,7 @@ async def follow(tx: Transaction, worker: UUID, row: Row, endings: Sequence[Endi
 async def judge(tx: Transaction) -> int:
     """Judge every worker that has failed a handful of jobs in a row; returns how many there were.
 
-    As long as one pauses it is judged again: others may have done meanwhile what it could not, and no job need be tried.
+    Until one has done a job well it is judged again: others may have done meanwhile what it could not, and none need be tried.
     """
     waiting = await store.to_judge(tx)
     for row in waiting:
@@ -44,7 +44,8 @@ async def _judge(tx: Transaction, row: Row) -> None:
     conduct = quarantine.from_json(row["streak"], row["record"])
     witnesses, elsewhere, failing = await _elsewhere(tx, row["id"], conduct)
     others = await store.live_others(tx, row["pool"], row["id"])
-    verdict = quarantine.judge(conduct.streak, witnesses, elsewhere, failing, others=others)
+    failing_for = row["now"] - (conduct.failing_since or row["now"])
+    verdict = quarantine.judge(conduct.streak, witnesses, elsewhere, failing, others=others, failing_for=failing_for)
     actor = system("pools")
     if isinstance(verdict, quarantine.Quarantine):
         changed = await store.set_quarantined(tx, row["id"], verdict.reason)
@@ -74,7 +75,7 @@ async def _elsewhere(
         if row["id"] != worker and row["state"] != "quarantined":
             for digest in digests & one.record.keys():
                 elsewhere[digest] += one.record[digest]
-                if not one.streak:
+                if row["state"] != "gone" and not one.streak:
                     witnesses[digest] += one.record[digest]
     return witnesses, elsewhere, {digest: len(jobs) for digest, jobs in failing.items()}
 

@@ -7,7 +7,8 @@ well, the worker is set apart; if an algorithm fails wherever it is tried, the a
 tried with one job after a pause, during which it is judged again.
 
 Workers that fail too bear no witness, however well they did before: what they share may be broken, as a disk that is full, and
-to set them all apart would mend nothing.
+to set them all apart would mend nothing. That others fail is not known at once, so nobody is set apart before it has failed
+for `SETTLED`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +21,12 @@ from armillary.algorithms.algorithm import BLAMELESS, HANDFUL
 from armillary.jobs.job import AttemptOutcome, Ending
 
 CHANCE = 1e-5  # a streak less likely than this is no accident
+SETTLED = timedelta(seconds=5)  # since the first failure of a streak
 PAUSE_AFTER = 10  # different jobs that failed in a row everywhere, after which an algorithm is paused
 REMEMBERED = timedelta(hours=1)  # counts are halved after this long, so that the past fades
 LONGEST_TRIAL = timedelta(seconds=10)
 ENOUGH = 100  # successes of an algorithm on a worker, after which more say nothing new
+_TIMES = ("since", "failing_since")
 MOST_KEPT = 20  # failures of a streak that are remembered, and algorithms of a record
 
 
@@ -60,7 +63,8 @@ class Conduct:
 
     streak: Sequence[Failure] = ()  # the last of each job
     record: Mapping[str, Tally] = field(default_factory=dict)
-    since: datetime | None = None
+    since: datetime | None = None  # counts were halved
+    failing_since: datetime | None = None
 
     @property
     def needs_judging(self) -> bool:
@@ -104,17 +108,21 @@ def follow(conduct: Conduct, endings: Sequence[Ending], now: datetime) -> Conduc
         faded = {name: Tally(one.succeeded / 2, one.failed / 2) for name, one in conduct.record.items()}
         conduct = replace(conduct, since=now, record=faded)
     streak, record = list(conduct.streak), dict(conduct.record)
+    failing_since = conduct.failing_since if streak else None
     for ending in endings:
         digest = ending.held.algorithm_digest
         if ending.outcome is AttemptOutcome.SUCCEEDED:
             streak.clear()
+            failing_since = None
             record[digest] = record.get(digest, Tally()) + Tally(succeeded=1)
         elif ending.outcome is AttemptOutcome.FAILED and ending.error_class not in BLAMELESS:
             held = ending.held
             streak = [failure for failure in streak if failure.job != held.job_id]
             streak.append(Failure(held.job_id, held.lease, digest, held.algorithm, ending.reason))
             record[digest] = record.get(digest, Tally()) + Tally(failed=1)
-    return replace(conduct, streak=streak[-MOST_KEPT:], record=dict(list(record.items())[-MOST_KEPT:]))
+            failing_since = failing_since or now
+    kept = dict(list(record.items())[-MOST_KEPT:])
+    return replace(conduct, streak=streak[-MOST_KEPT:], record=kept, failing_since=failing_since)
 
 
 def judge(
@@ -124,17 +132,19 @@ def judge(
     failing: Mapping[str, int],
     *,
     others: int,
+    failing_for: timedelta,
 ) -> Quarantine | Pause | Trial:
     """What to make of a streak.
 
     `elsewhere` tallies each algorithm on the other workers, `witnesses` on those among them that do well now; `failing`
-    counts the different jobs in the streaks of all workers; `others` is how many other workers of the pool live.
+    counts the different jobs in the streaks of all workers; `others` is how many other workers of the pool live;
+    `failing_for` is the time since the streak's first failure.
     """
     chance = 1.0
     for failure in streak:
         chance *= witnesses.get(failure.digest, Tally()).failure_rate
     known = all(witnesses.get(failure.digest, Tally()).succeeded > 0 for failure in streak)
-    if known and chance < CHANCE:
+    if known and chance < CHANCE and failing_for >= SETTLED:
         return Quarantine(
             f"{len(streak)} jobs in a row failed here that succeed elsewhere. The last: {streak[-1].reason}"
         )
@@ -151,14 +161,15 @@ def to_json(conduct: Conduct) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Conduct as the columns `streak` and `record` hold it."""
     streak = [vars(failure) | {"job": str(failure.job)} for failure in conduct.streak]
     tallies = {name: [one.succeeded, one.failed] for name, one in conduct.record.items()}
-    return streak, {"since": conduct.since.isoformat() if conduct.since else None, "tallies": tallies}
+    times = {name: at and at.isoformat() for name, at in vars(conduct).items() if name in _TIMES}
+    return streak, times | {"tallies": tallies}
 
 
 def from_json(streak: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> Conduct:
     """The same the other way."""
-    since = record.get("since")
+    times = {name: datetime.fromisoformat(record[name]) for name in _TIMES if record.get(name)}
     return Conduct(
         [Failure(**one | {"job": UUID(one["job"])}) for one in map(dict, streak)],
         {name: Tally(*counts) for name, counts in record.get("tallies", {}).items()},
-        datetime.fromisoformat(since) if since else None,
+        **times,
     )

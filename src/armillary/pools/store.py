@@ -122,10 +122,10 @@ async def set_conduct(
 
 
 async def to_judge(tx: Transaction) -> list[Row]:
-    """Workers whose failures nobody has judged yet, and those that pause until they are tried once more; locked."""
+    """Workers whose failures nobody has judged yet, and those that are to be tried once more; locked."""
     return await tx.rows(
         """select id, pool, host, streak, record, armillary_now() as now, nullif(trial_at, 'infinity') as pauses_until
-           from worker where trial_at > armillary_now() and state = 'live' order by id for update skip locked"""
+           from worker where trial_at is not null and state = 'live' order by id for update skip locked"""
     )
 
 
