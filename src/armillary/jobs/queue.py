@@ -47,6 +47,14 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A job that could run now."""
+
+    job: UUID
+    needs: Resources
+
+
+@dataclass(frozen=True)
 class Lease:
     """The right, and all that is needed, to run a job."""
 
@@ -124,15 +132,18 @@ async def lease(
     price: Price | None = None,
     *,
     in_turn: bool = False,
+    only: UUID | None = None,
 ) -> list[Lease]:
     """Give the worker up to `count` jobs that together fit into what it has free; the caller has locked the worker.
 
-    `in_turn`: each fits by itself, as the worker will run them one after another.
+    `in_turn`: each fits by itself, as the worker will run them one after another. `only`: this job, or none.
     """
     size = price.size if price else NOTHING
     costs = {"price": price and price.per_hour, "all_cpu": size.cpu, "all_gpu": size.gpu}
     costs |= {"all_memory": size.memory_bytes, "all_disk": size.disk_bytes}
-    rows = await store.lease(tx, worker_id, host, pool, free, min(count, MAX_LEASES), costs, in_turn=in_turn)
+    rows = await store.lease(
+        tx, worker_id, host, pool, free, min(count, MAX_LEASES), costs | {"in_turn": in_turn, "only": only}
+    )
     if not rows:
         return []
     tx.wake(JOBS)
@@ -273,6 +284,29 @@ async def explain_unfit(tx: Transaction, pool: str, size: Resources, reason: str
     """Give every waiting job that no worker of this size can run the reason why it waits."""
     if await store.explain_unfit(tx, pool, size, reason):
         tx.wake(JOBS)
+
+
+async def first_waiting(tx: Transaction, pool: str, limit: int) -> list[Waiting]:
+    """The first jobs of a pool's queue that could run now."""
+    return [Waiting(row["job_id"], _needs(row)) for row in await store.first_waiting(tx, pool, limit)]
+
+
+async def held(tx: Transaction, workers: Sequence[UUID]) -> dict[UUID, Resources]:
+    """What the jobs of these workers hold of them together."""
+    return {row["worker_id"]: _needs(row) for row in await store.held(tx, workers)}
+
+
+async def explain_waiting(tx: Transaction, job: UUID, reason: str) -> bool:
+    """Say why a job waits, and keep it from being leased before the transaction ends; false if it is being changed."""
+    if not await store.lock_waiting(tx, job):
+        return False
+    await store.explain(tx, {job: reason})
+    tx.wake(JOBS)
+    return True
+
+
+def _needs(row: Row) -> Resources:
+    return Resources(row["cpu"], row["memory_bytes"], row["disk_bytes"], row["needs_seconds"], gpu=row["gpu"])
 
 
 async def referred(tx: Transaction, references: Sequence[Reference]) -> set[Reference]:

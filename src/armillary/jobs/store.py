@@ -100,7 +100,7 @@ async def done_twins(
 
 
 async def lease(
-    tx: Transaction, worker_id: UUID, host: str, pool: str, free: Resources, count: int, price: Row, *, in_turn: bool
+    tx: Transaction, worker_id: UUID, host: str, pool: str, free: Resources, count: int, more: Row
 ) -> list[Row]:
     """Give a worker the first jobs that fit into what it has free together, or each by itself (`in_turn`)."""
     return await tx.rows(
@@ -111,6 +111,7 @@ async def lease(
                    -- cpu is a real: 0.05 of it is a little more than 0.05
                    and cpu <= %(cpu)s + 1e-6 and memory_bytes <= %(memory)s and disk_bytes <= %(disk)s
                    and gpu <= %(gpu)s and needs_seconds <= %(seconds_left)s
+                   and (%(only)s::uuid is null or job_id = %(only)s)
                order by priority desc, ready_at, job_id limit %(count)s
                for update skip locked),
            fitting as (
@@ -157,7 +158,34 @@ async def lease(
             "seconds_left": free.time_seconds,
             "count": count,
         }
-        | (price | {"in_turn": in_turn}),
+        | more,
+    )
+
+
+async def first_waiting(tx: Transaction, pool: str, limit: int) -> list[Row]:
+    """The first that could run now, with what they need."""
+    return await tx.rows(
+        """select job_id, cpu, memory_bytes, disk_bytes, gpu, needs_seconds from job_queue
+           where pool = %s and worker_id is null and ready_at < 'infinity' and ready_at <= (select armillary_now())
+           order by priority desc, ready_at, job_id limit %s""",
+        [pool, limit],
+    )
+
+
+async def lock_waiting(tx: Transaction, job: UUID) -> bool:
+    """Lock a job that waits; false if it does not, or somebody else has it."""
+    return bool(
+        await tx.execute("select from job_queue where job_id = %s and worker_id is null for update skip locked", [job])
+    )
+
+
+async def held(tx: Transaction, workers: Sequence[UUID]) -> list[Row]:
+    """What the leases of each of these workers take together."""
+    return await tx.rows(
+        """select worker_id, sum(cpu)::real as cpu, sum(memory_bytes)::bigint as memory_bytes,
+                  sum(disk_bytes)::bigint as disk_bytes, sum(gpu)::integer as gpu, max(needs_seconds) as needs_seconds
+           from job_queue where worker_id = any(%s) group by worker_id""",
+        [list(workers)],
     )
 
 
@@ -530,11 +558,11 @@ async def waive(tx: Transaction, job: UUID) -> None:
 
 
 async def explain(tx: Transaction, reasons: Mapping[UUID, str]) -> None:
-    """Say why these locked, held jobs wait."""
+    """Say why these locked jobs wait."""
     await tx.execute(
         """update job set version = version + 1, reason = told.reason
            from unnest(%s::uuid[], %s::text[]) as told (id, reason)
-           where job.id = told.id and job.state = 'held'""",
+           where job.id = told.id and job.state in ('held', 'queued')""",
         [list(reasons), list(reasons.values())],
     )
 

@@ -30,6 +30,7 @@ from armillary.pools.hosts import host_of, is_judged_on, with_others
 from armillary.pools.pool import Pool, Start, read, serves
 from armillary.pools.provider import Found, StartRequest, StartState, consecutive
 from armillary.pools.providers.local import machine
+from armillary.pools.reserve import Reservations
 
 SINGLETON = "pools"
 REGISTER_WITHIN = timedelta(seconds=60)
@@ -63,6 +64,7 @@ class Reconciler:
     settings: PoolSettings
     url: Callable[[], str]
     census: Census = field(default_factory=Census)
+    reservations: Reservations = field(default_factory=Reservations)
 
     async def round(self, epoch: int | None = None) -> None:
         """Look at everything once and change what is to be changed."""
@@ -86,6 +88,11 @@ class Reconciler:
             for fleet, change in zip(fleets, plans, strict=True):
                 await store.decided(tx, fleet.pool.id, change.wanted, change.reason)
             overdue = await _overdue(tx, fleets)
+        async with self.database.transaction() as tx:
+            await _check(tx, epoch)
+            await self.reservations.round(
+                tx, {one.pool.id: one.size for one in fleets if one.demand.waiting and one.size}
+            )
         await self._stop(leftovers, force=False)
         for start, force in overdue:
             await self._stop([start], force=force)

@@ -66,10 +66,47 @@ async def hold(tx: Transaction, worker: UUID) -> Row | None:
     return await tx.row(
         """select host, pool, state, capacity, streak, record, trial_at is not null as is_on_trial,
                coalesce(trial_at > armillary_now(), false) as is_suspect,
+               (select job_id from job_queue as queue where job_id = worker.reserved_for and queue.worker_id is null
+                    and queue.pool = worker.pool and ready_at <= armillary_now()) as reserved_for,
                (select (spec->'scale'->>'cost_per_hour')::float8 from pool where pool.id = worker.pool) as price
            from worker where id = %s and state <> 'gone' for key share""",
         [worker],
     )
+
+
+async def roomy(tx: Transaction, pool: str) -> list[Row]:
+    """The workers of a pool that take work: how large they are, and how long they have."""
+    return await tx.rows(
+        """select id, host, capacity || jsonb_build_object('time_seconds',
+                      coalesce(extract(epoch from ends_at - armillary_now()), 1e9)) as size
+           from worker where pool = %s and state = 'live' and trial_at is null order by id""",
+        [pool],
+    )
+
+
+async def reserve(tx: Transaction, worker: UUID, job: UUID) -> None:
+    """Let a worker take nothing but this job."""
+    await tx.execute("update worker set reserved_for = %s where id = %s and state = 'live'", [job, worker])
+
+
+async def end_reservation(tx: Transaction, worker: UUID) -> None:
+    """Let a worker take whatever fits again."""
+    await tx.execute("update worker set reserved_for = null where id = %s", [worker])
+
+
+async def end_reservations(tx: Transaction) -> set[str]:
+    """End those whose job waits no more, or whose worker takes none; returns the pools of the others."""
+    rows = await tx.rows(
+        """with kept as (
+               select worker.id, worker.pool, worker.state = 'live' and worker.trial_at is null and exists (
+                   select from job_queue as queue where queue.job_id = worker.reserved_for and queue.worker_id is null
+                       and queue.pool = worker.pool and queue.ready_at <= armillary_now()) as lasts
+               from worker where reserved_for is not null),
+           over as (
+               update worker set reserved_for = null from kept where worker.id = kept.id and not kept.lasts)
+           select pool from kept where lasts"""
+    )
+    return {row["pool"] for row in rows}
 
 
 async def lock(tx: Transaction, worker: UUID) -> bool:

@@ -81,7 +81,10 @@ def _may_register(actor: Actor, pool: str, group: str, arrival: Arrival) -> None
 async def lease(
     tx: Transaction, worker: UUID, free: Resources, count: int, *, in_turn: bool = False
 ) -> tuple[list[Lease], bool] | None:
-    """Jobs for the worker, and whether it is to take no more; None while its failures keep it from being given any."""
+    """Jobs for the worker, and whether it is to take no more; None while it is kept from being given any.
+
+    Its failures do so, or a job that it is kept free for.
+    """
     # Held, it cannot be declared gone between this and the lease.
     row = await _alive(tx, worker)
     if row["state"] == "draining":
@@ -91,7 +94,12 @@ async def lease(
     if row["is_on_trial"]:
         count = 1  # what it makes of one job tells more than anything it has said
     price = Price(row["price"], Resources(**row["capacity"], time_seconds=0))
-    leases = await queue.lease(tx, worker, row["host"], row["pool"], free, count, price, in_turn=in_turn)
+    only = row["reserved_for"]
+    leases = await queue.lease(tx, worker, row["host"], row["pool"], free, count, price, in_turn=in_turn, only=only)
+    if only:
+        if not leases:
+            return None
+        await store.end_reservation(tx, worker)
     await store.heard(tx, worker, is_idle=False if leases else None)
     return leases, False
 

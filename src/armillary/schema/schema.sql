@@ -661,6 +661,7 @@ CREATE TABLE public.worker (
     ends_at timestamp with time zone,
     lost_jobs integer,
     hung_up_at timestamp with time zone,
+    reserved_for uuid,
     CONSTRAINT worker_state_check CHECK ((state = ANY (ARRAY['live'::text, 'draining'::text, 'quarantined'::text, 'gone'::text])))
 )
 WITH (fillfactor='50');
@@ -945,6 +946,8 @@ CREATE INDEX wake_due ON public.wake USING btree (consumer, due_at, id);
 CREATE INDEX worker_live ON public.worker USING btree (pool) WHERE (state <> 'gone'::text);
 
 CREATE INDEX worker_lost ON public.worker USING btree (ended_at) WHERE (lost_jobs IS NOT NULL);
+
+CREATE INDEX worker_reserved ON public.worker USING btree (id) WHERE (reserved_for IS NOT NULL);
 
 CREATE INDEX worker_start_ended ON public.worker_start USING btree (pool, ended_at);
 
