@@ -110,8 +110,7 @@ async def lease(
                    and ready_at <= (select armillary_now())
                    -- cpu is a real: 0.05 of it is a little more than 0.05
                    and cpu <= %(cpu)s + 1e-6 and memory_bytes <= %(memory)s and disk_bytes <= %(disk)s
-                   and gpu <= %(gpu)s and needs_seconds <= %(seconds_left)s
-                   and (%(only)s::uuid is null or job_id = %(only)s)
+                   and gpu <= %(gpu)s and needs_seconds <= %(seconds_left)s and (%(only)s::uuid is null or job_id = %(only)s)
                order by priority desc, ready_at, job_id limit %(count)s
                for update skip locked),
            fitting as (
