@@ -421,3 +421,4 @@ async def test_how_long_jobs_take_is_learned_from_those_that_succeed(face, clock
     assert await run("a", 10) == pytest.approx(10)
     assert await run("b", 30) == pytest.approx(20)
     assert await run("c", 20) == pytest.approx(20)
+    assert await run("d", -3600) == pytest.approx(20), "the clock was set back: that says nothing"

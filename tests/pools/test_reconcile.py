@@ -204,6 +204,26 @@ async def test_workers_that_end_at_once_are_not_started_without_end(fleet):
     assert 4 <= begun <= 8
 
 
+async def test_a_worker_that_registers_ends_the_waiting_for_those_that_did_not(fleet):
+    await fleet.put(workers={"min": 1, "max": 1})
+    for _ in range(6):
+        await fleet.round()
+        fleet.provider.living.clear()
+        fleet.clock.advance(LONGEST_PAUSE)
+    await fleet.round()
+    assert len(await fleet.register()) == 1
+    fleet.provider.living.clear()  # it did register, and is killed: another is started at once
+    fleet.clock.advance(timedelta(seconds=1))
+    await fleet.round()
+    assert len(fleet.provider.living) == 1
+    fleet.provider.living.clear()  # and this one never does: a short while
+    await fleet.round()
+    assert fleet.provider.living == {}
+    fleet.clock.advance(timedelta(seconds=3))
+    await fleet.round()
+    assert len(fleet.provider.living) == 1
+
+
 async def test_a_broken_provider_leaves_a_reason_and_is_tried_again(fleet):
     await fleet.submit(1)
     fleet.provider.is_broken = True

@@ -1133,6 +1133,7 @@ async def learn_pace(tx: Transaction, ended: Sequence[tuple[UUID, int]], memory:
            from unnest(%(jobs)s::uuid[], %(leases)s::integer[]) as one (job, lease)
            join job on job.id = one.job
            join attempt on attempt.job_id = one.job and attempt.number = one.lease and attempt.outcome = 'succeeded'
+               and attempt.ended_at >= attempt.leased_at  -- unless the clock was set back meanwhile
            group by job.algorithm order by job.algorithm
            on conflict (algorithm) do update set
                seconds = known.seconds + (excluded.seconds - known.seconds)

@@ -567,12 +567,14 @@ async def hours_today(tx: Transaction, pool: str) -> float:
 
 
 async def may_start(tx: Transaction, pool: str, longest: timedelta) -> bool:
-    """Whether enough time has passed since workers ended before they registered: twice as long after each."""
+    """Whether enough time has passed since workers ended before they registered: twice as long after each in a row."""
     allowed: bool = await tx.value(
         """select coalesce(max(ended_at) + least(%(longest)s, make_interval(secs => power(2, least(count(*), 20))))
                            <= armillary_now(), true)
            from worker_start
-           where pool = %(pool)s and worker_id is null and ended_at > armillary_now() - 2 * %(longest)s""",
+           where pool = %(pool)s and worker_id is null and ended_at > armillary_now() - 2 * %(longest)s
+               and started_at > (select coalesce(max(started_at), '-infinity') from worker_start
+                                 where pool = %(pool)s and worker_id is not null)""",
         {"pool": pool, "longest": longest},
     )
     return allowed
