@@ -47,6 +47,17 @@ class TestSlurmProvider(PoolProviderConformance):
     async def reborn(self, provider):
         return self.make()
 
+    async def start(self, provider):
+        """Its program runs, which Slurm says somewhat early: a signal between is lost. A worker's server tells it as well."""
+        known = await super().start(provider)
+        log = self.folder / f"armillary-{known.start}.log"
+
+        async def has_printed():
+            return log.exists() and log.read_text() != ""
+
+        await self.until(has_printed)
+        return known
+
     async def test_several_are_one_array_and_their_tokens_are_files_for_their_owner_alone(self, slurm, provider):
         requests = self.requests(3)
         references = await provider.start(requests)
