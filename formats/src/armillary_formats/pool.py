@@ -146,6 +146,7 @@ class _Worker:
             bufsize=0,
         )
         self._ending = threading.Lock()
+        self._speaking = threading.Lock()
         self._calls = itertools.count(1)
         self._buffer = bytearray()
         self._stderr: deque[bytes] = deque(maxlen=MOST_STDERR_LINES)
@@ -158,9 +159,13 @@ class _Worker:
     def ask(self, request: dict[str, Any], limit: timedelta) -> dict[str, Any]:
         deadline = time.monotonic() + limit.total_seconds()
         call = next(self._calls)
-        self._send(json.dumps({"call": call, **request}).encode() + b"\n", deadline)
+        with self._speaking:
+            if self._process.stdin is None or self._process.stdin.closed:
+                raise _GoneError("it was stopped")
+            self._send(json.dumps({"call": call, **request}).encode() + b"\n", deadline)
+            line = self._line(deadline)
         try:
-            answer = json.loads(self._line(deadline))
+            answer = json.loads(line)
         except ValueError as error:
             raise _GoneError("its answer was not JSON") from error
         if not isinstance(answer, dict) or answer.get("call") != call:
@@ -175,9 +180,13 @@ class _Worker:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._drain.join(timeout=1)
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
+        # Not under a call of another thread: the number of its pipe may be another file's by the time it reads. It ends now
+        # that the process is gone, and comes here itself.
+        if self._speaking.acquire(timeout=1):
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    stream.close()
+            self._speaking.release()
 
     def last_words(self) -> str:
         self._drain.join(timeout=0.5)
