@@ -72,11 +72,13 @@ async def _elsewhere(
         one = quarantine.from_json(row["streak"], row["record"])
         for failure in one.streak:
             failing.get(failure.digest, set()).add(failure.job)
-        if row["id"] != worker and row["state"] != "quarantined":
-            for digest in digests & one.record.keys():
-                elsewhere[digest] += one.record[digest]
-                if row["state"] != "gone" and not one.streak:
-                    witnesses[digest] += one.record[digest]
+        if row["id"] == worker or row["state"] == "quarantined":
+            continue
+        does_well = row["state"] != "gone" and not one.streak
+        for digest in digests & one.record.keys():
+            elsewhere[digest] += one.record[digest]
+            if does_well:
+                witnesses[digest] += one.record[digest]
     return witnesses, elsewhere, {digest: len(jobs) for digest, jobs in failing.items()}
 
 

@@ -15,6 +15,10 @@ from armillary.pools.provider import Found
 _WORKER = """worker.id, worker.pool, worker.host, worker.pid, worker.state, worker.reason, worker.capacity,
     worker.registered_at, worker.beat_at, worker.idle_since, worker.ended_at, worker.ends_at"""
 
+# The job that a worker is kept free for, as long as it waits in the worker's pool.
+_KEPT_FOR = """(select job_id from job_queue as queue where job_id = worker.reserved_for and queue.worker_id is null
+    and queue.pool = worker.pool and ready_at <= armillary_now())"""
+
 _SIZE = ("cpu", "memory_bytes", "disk_bytes", "gpu")
 
 # Pools ---------------------------------------------------------------------------------------------------------
@@ -64,10 +68,8 @@ async def hold(tx: Transaction, worker: UUID) -> Row | None:
     Whoever changes it meanwhile does so last, so that a worker's calls do not wait for each other.
     """
     return await tx.row(
-        """select host, pool, state, capacity, streak, record, trial_at is not null as is_on_trial,
-               coalesce(trial_at > armillary_now(), false) as is_suspect,
-               (select job_id from job_queue as queue where job_id = worker.reserved_for and queue.worker_id is null
-                    and queue.pool = worker.pool and ready_at <= armillary_now()) as reserved_for,
+        f"""select host, pool, state, capacity, streak, record, trial_at is not null as is_on_trial,
+               coalesce(trial_at > armillary_now(), false) as is_suspect, {_KEPT_FOR} as reserved_for,
                (select (spec->'scale'->>'cost_per_hour')::float8 from pool where pool.id = worker.pool) as price
            from worker where id = %s and state <> 'gone' for key share""",
         [worker],
@@ -97,10 +99,8 @@ async def end_reservation(tx: Transaction, worker: UUID) -> None:
 async def end_reservations(tx: Transaction) -> set[str]:
     """End those whose job waits no more, or whose worker takes none; returns the pools of the others."""
     rows = await tx.rows(
-        """with kept as (
-               select worker.id, worker.pool, worker.state = 'live' and worker.trial_at is null and exists (
-                   select from job_queue as queue where queue.job_id = worker.reserved_for and queue.worker_id is null
-                       and queue.pool = worker.pool and queue.ready_at <= armillary_now()) as lasts
+        f"""with kept as (
+               select id, pool, state = 'live' and trial_at is null and {_KEPT_FOR} is not null as lasts
                from worker where reserved_for is not null),
            over as (
                update worker set reserved_for = null from kept where worker.id = kept.id and not kept.lasts)

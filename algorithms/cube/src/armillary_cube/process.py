@@ -101,14 +101,14 @@ def _import(job: dict[str, Any], _stop: threading.Event) -> None:
 
 def _cube(job: dict[str, Any], stop: threading.Event) -> None:
     granule, visibilities, plan = _planned(job)
-    outcome = run(plan, visibilities, CHECKPOINT / "run", _executor(job), PROGRESS, stop)
+    outcome = run(plan, visibilities, CHECKPOINT / "run", _executor(job, plan), PROGRESS, stop)
     _publish(job, granule, outcome.places.output, plan, outcome)
 
 
 def _block(job: dict[str, Any], stop: threading.Event) -> None:
     granule, visibilities, plan = _planned(job)
     number, blocks = int(job["parameters"]["block"]), int(job["parameters"]["blocks"])
-    outcome = run(plan, visibilities, CHECKPOINT / "run", _executor(job), PROGRESS, stop, (number, blocks))
+    outcome = run(plan, visibilities, CHECKPOINT / "run", _executor(job, plan), PROGRESS, stop, (number, blocks))
     name = f"{granule}-{plan.digest[:12]}-{number}-of-{blocks}"
     out = _output(job, "block", name)
     part = out / f"{name}.part"
@@ -231,13 +231,12 @@ def _write_item(out: Path, item: dict[str, Any], roles: dict[str, tuple[list[str
     (out / "granule.json").write_text(json.dumps({**item, "assets": assets}, indent=1))
 
 
-def _executor(job: dict[str, Any]) -> Executor:
+def _executor(job: dict[str, Any], plan: Plan) -> Executor:
     """What was asked for; else threads, or processes where more than two cores would wait for each other to clean."""
     if asked := job["parameters"].get("executor"):
         return Executor.parse(asked)
     cores = _threads(job.get("resources", {}))
-    cleans = job["parameters"].get("clean", "none") != "none"
-    return Executor("dask" if cleans and cores > 2 else "threads", cores)
+    return Executor("dask" if plan.clean and cores > 2 else "threads", cores)
 
 
 def _threads(resources: dict[str, Any]) -> int:
